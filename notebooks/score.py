@@ -1,0 +1,119 @@
+# %% [markdown]
+# # Score
+#
+# :::{admonition} This notebook
+# :class: dropdown note
+# Reads a prepared dataset; writes `scores.csv`, `provenance.json`, `seeds.json`, `image_scores.npz` and `maps.npz` to the
+# folder `out`. Needs the backbone's weights. On one core of a laptop it takes about a minute per thousand images.
+# :::
+#
+# One pass over the normal images fits every background, one over the anomalous images of the release's train
+# split finds every signature, one over the held-out images scores every detector, for all seeds together.
+
+# %% tags=["parameters"]
+dataset = "demo_sea"
+backbone = "tf_efficientnet_lite0"
+profile = "demo"
+prepared = "build/demo/prepared/demo_sea"
+out = "build/demo/score/demo_sea-tf_efficientnet_lite0"
+seeds = [0, 1, 2]
+image_size = 256
+batch_size = 16
+device = "cpu"
+threads = 2
+precision = "float32"
+
+# %% tags=["hide-input"]
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from padim_ace import results
+from padim_ace.backbones import load_backbone
+from padim_ace.dataset import PreparedDataset
+from padim_ace.detectors import BEYOND, DEVIATIONS, MINED, PADIM, PADIM_ACE, TABLES
+from padim_ace.experiment import Experiment, Settings, scores_frame, write_examples
+
+torch.set_num_threads(threads)
+start = time.perf_counter()
+folder = results.project_path(out)
+images = PreparedDataset.open(results.project_path(prepared))
+settings = Settings(
+    seeds=tuple(seeds),
+    image_size=(image_size, image_size),
+    batch_size=batch_size,
+    precision=precision,
+    device=device,
+    workers=threads,
+)
+network = load_backbone(backbone, image_size=settings.image_size)
+experiment = Experiment(
+    images, network, [*TABLES, *DEVIATIONS, *BEYOND], settings, validated=[PADIM, PADIM_ACE, MINED]
+)
+display(
+    Markdown(
+        f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
+        f"`{network.weights.name}` ({network.weights.source}); patch grids "
+        + ", ".join(f"{rows} × {columns}" for rows, columns in experiment.embedder.sizes)
+        + "."
+    )
+)
+
+# %% [markdown]
+# The roles that each seed draws, and how many of the features it keeps come from each stage (coarse to fine).
+
+# %% tags=["hide-input"]
+pd.DataFrame(
+    [
+        {"seed": s.seed, **pd.Series(s.roles).value_counts(), "features": [len(f) for f in s.subset.stages]}
+        for s in experiment.seeds
+    ]
+).set_index("seed")
+
+# %% tags=["hide-input", "hide-output"]
+scores = experiment.run(folder)
+
+# %% tags=["hide-input"]
+frame = scores_frame(experiment, scores, dataset, backbone)
+write_examples(experiment, scores, folder / "maps.npz")
+np.savez_compressed(folder / "image_scores.npz", scores=scores.image.astype(np.float32))
+results.write_json(experiment.record(), folder / "seeds.json")
+inputs = {"manifest": images.root / "manifest.csv"}
+if network.weights.path is not None:
+    inputs["weights"] = network.weights.path
+results.write_json(
+    results.provenance(
+        parameters={
+            "dataset": dataset,
+            "backbone": backbone,
+            "weights": f"{network.spec.timm_name} from {network.weights.source}",
+            "seeds": seeds,
+            "features": settings.features,
+            "mined_patches": settings.mined_patches,
+            "image_size": image_size,
+            "batch_size": batch_size,
+            "precision": precision,
+            "threads": threads,
+            "preparation": images.preparation["parameters"],
+        },
+        inputs=inputs,
+        device=device,
+        seconds=time.perf_counter() - start,
+    ),
+    folder / "provenance.json",
+)
+results.write_scores(frame, folder / "scores.csv")
+experiment.forget(folder)
+
+# %% [markdown]
+# AUROC on the test split in %, mean over the seeds.
+
+# %% tags=["hide-input"]
+columns = ["detector", "covariance", "aggregation", "signature", "convention"]
+shown = frame[frame["metric"] == "auroc"].pivot_table(
+    index=columns, columns="level", values="value", sort=False
+)
+(100 * shown).round(1)

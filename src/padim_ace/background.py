@@ -1,0 +1,229 @@
+"""The background: mean and covariance of normal embeddings, streamed, then factored once.
+
+Three ways to tie places together, all from the same moments:
+
+- ``patch``: own mean and covariance at every place (PaDiM's).
+- ``pooled``: own mean at every place, one covariance: the average of theirs.
+- ``shared``: one mean and one covariance for all places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+from padim_ace.pyramid import BlockRows, Embedding, add_products, empty_products, inverse_cholesky, upsample
+
+REGULARISATION = 0.01
+"""Added to each variance, as PaDiM does: keeps a covariance of few images invertible."""
+
+Means = list[Float[Tensor, "place feature"]]
+
+
+class Moments:
+    """Count, mean and scatter of embeddings at every place, in memory that does not grow with images.
+
+    Sums are kept of differences from the first batch's mean: a covariance is then a small difference of small
+    numbers, and float32 is enough to accumulate in.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shift: Means = []
+        self._total: Means = []
+        self._products = BlockRows([], [])
+
+    def update(self, embedding: Embedding) -> None:
+        """Add a batch of embeddings, ``[place, image, feature]`` at each stage. They are overwritten."""
+        images = embedding[0].shape[1]
+        if images == 0:
+            return
+        if not self.count:
+            self._shift = [stage.mean(1) for stage in embedding]
+            self._total = [torch.zeros_like(shift) for shift in self._shift]
+            self._products = empty_products(embedding)
+        for stage, shift, total in zip(embedding, self._shift, self._total, strict=True):
+            stage.sub_(shift.unsqueeze(1))
+            total.add_(stage.sum(1))
+        add_products(self._products, embedding)
+        self.count += images
+
+    def mean(self) -> Means:
+        """Mean embedding, ``[place, feature]`` at each stage, in float64."""
+        self._require(1)
+        return [s.double() + t.double() / self.count for s, t in zip(self._shift, self._total, strict=True)]
+
+    def scatter(self) -> BlockRows:
+        """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
+        self._require(1)
+        rows = self._products.to(torch.float64)
+        offset = [(total.double() / self.count).unsqueeze(1) for total in self._total]
+        add_products(rows, offset, alpha=-self.count)
+        return rows
+
+    def all_reduce(self) -> None:
+        """Make these the moments of all ranks' images together (``torch.distributed``)."""
+        mean, scatter = self.mean(), self.scatter()
+        device = mean[0].device
+        count = torch.tensor(float(self.count), dtype=torch.float64, device=device)
+        dist.all_reduce(count)
+        common = [m * self.count for m in mean]
+        for stage in common:
+            dist.all_reduce(stage)
+            stage.div_(count)
+        offset = [(m - c).unsqueeze(1) for m, c in zip(mean, common, strict=True)]
+        add_products(scatter, offset, alpha=self.count)
+        for block in scatter.tensors():
+            dist.all_reduce(block)
+        dtype = self._total[0].dtype
+        self.count = int(count)
+        self._shift = [c.to(dtype) for c in common]
+        self._total = [torch.zeros_like(s) for s in self._shift]
+        self._products = scatter.to(dtype)
+
+    def _require(self, images: int) -> None:
+        if self.count < images:
+            raise ValueError(
+                f"background: expected at least {images} normal images, found {self.count}; add images"
+            )
+
+    def state(self) -> dict:
+        """What a checkpoint stores; :meth:`from_state` takes it back."""
+        products = {"cross": self._products.cross, "own": self._products.own}
+        return {"count": self.count, "shift": self._shift, "total": self._total, "products": products}
+
+    @classmethod
+    def from_state(cls, state: dict) -> Moments:
+        """Moments from :meth:`state`."""
+        moments = cls()
+        moments.count, moments._shift, moments._total = state["count"], state["shift"], state["total"]
+        moments._products = BlockRows(**state["products"])
+        return moments
+
+
+@dataclass
+class Background:
+    """A Gaussian at every place: its mean, its regularised covariance and the factor that whitens.
+
+    ``mean[l]`` is ``[place, feature]``, with one place where the background is shared.
+    """
+
+    mean: Means
+    covariance: BlockRows
+    whitening: BlockRows
+
+    def centre(self, embedding: Embedding) -> Embedding:
+        """``x - μ``."""
+        return [stage - mean.unsqueeze(1) for stage, mean in zip(embedding, self.mean, strict=True)]
+
+    def variances(self) -> list[Float[Tensor, "place feature"]]:
+        """The diagonal of the covariance, at each stage."""
+        return [own.diagonal(dim1=-2, dim2=-1) for own in self.covariance.own]
+
+
+def _average_place(rows: BlockRows) -> BlockRows:
+    """One matrix for all places: the average over the finest grid."""
+    cross = []
+    for block, own in zip(rows.cross, rows.own, strict=True):
+        features = own.shape[-1]
+        cross.append(
+            block.reshape(-1, features, block.shape[-1]).mean(0, keepdim=True) if block.numel() else block
+        )
+    return BlockRows(cross, [own.mean(0, keepdim=True) for own in rows.own])
+
+
+def _scaled(rows: BlockRows, factor: float) -> BlockRows:
+    return BlockRows([c * factor for c in rows.cross], [o * factor for o in rows.own])
+
+
+def _mixed(patch: BlockRows, pooled: BlockRows, weight: float) -> BlockRows:
+    """``(1 - weight) · patch + weight · pooled`` at every place."""
+    cross = []
+    for own, many, one in zip(patch.own, patch.cross, pooled.cross, strict=True):
+        children = many.shape[1] // own.shape[-1]
+        cross.append((1 - weight) * many + weight * one.repeat(1, children, 1) if many.numel() else many)
+    blocks = [(1 - weight) * many + weight * one for many, one in zip(patch.own, pooled.own, strict=True)]
+    return BlockRows(cross, blocks)
+
+
+def _regularised(rows: BlockRows, amount: float) -> BlockRows:
+    own = [o + amount * torch.eye(o.shape[-1], dtype=o.dtype, device=o.device) for o in rows.own]
+    return BlockRows(rows.cross, own)
+
+
+def fit_background(
+    moments: Moments,
+    kind: str = "patch",
+    *,
+    shrinkage: float = 0.0,
+    regularisation: float = REGULARISATION,
+    dtype: torch.dtype = torch.float32,
+) -> Background:
+    """The background that ``moments`` describe, factored in float64 and stored as ``dtype``.
+
+    Args:
+        moments: of at least two normal images.
+        kind: ``patch``, ``pooled`` or ``shared`` (see the module).
+        shrinkage: for ``patch``, the weight in [0, 1] of the pooled covariance.
+        regularisation: added to each variance.
+        dtype: of the result.
+
+    Raises:
+        ValueError: for fewer than two images, or an unknown kind.
+    """
+    moments._require(2)
+    mean, scatter = moments.mean(), moments.scatter()
+    covariance = _scaled(scatter, 1 / (moments.count - 1))
+    if kind == "patch":
+        if shrinkage:
+            covariance = _mixed(covariance, _average_place(covariance), shrinkage)
+    elif kind == "pooled":
+        covariance = _average_place(covariance)
+    elif kind == "shared":
+        places = mean[-1].shape[0]
+        shared = [m.mean(0, keepdim=True) for m in mean]
+        between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]
+        add_products(scatter, between, alpha=moments.count)
+        covariance = _scaled(_average_place(scatter), places / (moments.count * places - 1))
+        mean = shared
+    else:
+        raise ValueError(f"background: expected patch, pooled or shared, found {kind!r}")
+    covariance = _regularised(covariance, regularisation)
+    whitening = inverse_cholesky(covariance)
+    return Background([m.to(dtype) for m in mean], covariance.to(dtype), whitening.to(dtype))
+
+
+AGGREGATIONS = ("mean_diagonal", "mean_full", "determinant", "trace")
+
+
+def isotropic_variance(background: Background, aggregation: str, places: int) -> Float[Tensor, " place"]:
+    """One variance per place of the finest grid that stands for the whole covariance (the paper's Table 4).
+
+    ``mean_diagonal`` averages the diagonal, ``mean_full`` all entries, ``trace`` adds the diagonal up,
+    ``determinant`` is det(Σ)^(1/D): the root keeps it within a float's range, and ACE does not see it.
+
+    Raises:
+        ValueError: for an unknown aggregation.
+    """
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(f"aggregation: expected one of {', '.join(AGGREGATIONS)}, found {aggregation!r}")
+    covariance = background.covariance
+    features = sum(own.shape[-1] for own in covariance.own)
+    if aggregation == "determinant":  # log det Σ = -2 Σ log diag(L⁻¹)
+        blocks = [-2 * own.diagonal(dim1=-2, dim2=-1).log().sum(-1) for own in background.whitening.own]
+    elif aggregation == "mean_full":
+        blocks = [own.sum((-1, -2)) for own in covariance.own]
+        for level, cross in enumerate(covariance.cross[1:], 1):
+            blocks[level] = blocks[level] + 2 * cross.reshape(blocks[level].shape[0], -1).sum(-1)
+    else:
+        blocks = [variances.sum(-1) for variances in background.variances()]
+    total = upsample(blocks[0], places)
+    for block in blocks[1:]:
+        total = total + upsample(block, places)
+    if aggregation == "determinant":
+        return (total / features).exp()
+    return total / {"mean_diagonal": features, "mean_full": features**2, "trace": 1}[aggregation]

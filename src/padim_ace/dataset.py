@@ -1,0 +1,186 @@
+"""A prepared dataset: its manifest, the splits that a seed draws, and image batches decoded ahead of the
+compute."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+ROLES = ("train", "validation", "test", "signature")
+
+
+class DatasetError(ValueError):
+    """A prepared dataset that can't be used. One line: the file, expected, found, what to do."""
+
+
+@dataclass
+class PreparedDataset:
+    """A folder in the prepared format (``book/prepared_format.md``)."""
+
+    root: Path
+    manifest: pd.DataFrame
+
+    @classmethod
+    def open(cls, root: Path | str) -> PreparedDataset:
+        """Read the manifest.
+
+        Raises:
+            DatasetError: if there is none, or it lacks a column, or has no images.
+        """
+        root = Path(root)
+        path = root / "manifest.csv"
+        if not path.is_file():
+            raise DatasetError(
+                f"{path}: expected a prepared dataset, found no manifest; run the prepare notebook"
+            )
+        manifest = pd.read_csv(path, keep_default_na=False, dtype={"class": str, "mask": str})
+        missing = {"path", "split", "label", "mask", "class"} - set(manifest.columns)
+        if missing:
+            raise DatasetError(
+                f"{path}: expected the prepared format's columns, found no {sorted(missing)}; prepare again"
+            )
+        if manifest.empty:
+            raise DatasetError(f"{path}: expected images, found none; prepare again")
+        return cls(root, manifest)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @property
+    def anomalous(self) -> Bool[np.ndarray, " image"]:
+        """Which images hold targets."""
+        return (self.manifest["label"] == "anomalous").to_numpy()
+
+    @property
+    def preparation(self) -> dict:
+        """The parameters and reports of the preparation."""
+        return json.loads((self.root / "preparation.json").read_text(encoding="utf-8"))
+
+    def draw_roles(self, seed: int) -> np.ndarray:
+        """Each image's role in an experiment with this seed, as an array of words.
+
+        Of the normal images 80% train, 10% are for validation and 10% for the test. The anomalous images of
+        the release's test split are halved between validation and test; those of its train split make
+        signatures.
+
+        Raises:
+            DatasetError: if a role would be empty.
+        """
+        generator = np.random.default_rng(seed)
+        roles = np.empty(len(self), dtype=object)
+        normal = generator.permutation(np.flatnonzero(~self.anomalous))
+        train, validation = int(round(0.8 * len(normal))), int(round(0.9 * len(normal)))
+        roles[normal[:train]] = "train"
+        roles[normal[train:validation]] = "validation"
+        roles[normal[validation:]] = "test"
+        released_for_test = (self.manifest["split"] == "test").to_numpy()
+        roles[self.anomalous & ~released_for_test] = "signature"
+        held_out = generator.permutation(np.flatnonzero(self.anomalous & released_for_test))
+        roles[held_out[: len(held_out) // 2]] = "validation"
+        roles[held_out[len(held_out) // 2 :]] = "test"
+        for role in ROLES:
+            if not (roles == role).any():
+                raise DatasetError(
+                    f"{self.root / 'manifest.csv'}: expected images for {role}, found none; add images"
+                )
+        return roles
+
+    def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
+        """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
+        grey = self._read(self.root / self.manifest["path"].iloc[index])
+        image = torch.from_numpy(grey).float().div_(255)[None, None]
+        if grey.shape != size:
+            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+        return image[0]
+
+    def mask(self, index: int, size: tuple[int, int]) -> Bool[Tensor, "row column"]:
+        """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
+
+        Raises:
+            DatasetError: if an anomalous image has no mask.
+        """
+        if not self.anomalous[index]:
+            return torch.zeros(size, dtype=torch.bool)
+        name = self.manifest["mask"].iloc[index]
+        if not name:
+            path = self.root / self.manifest["path"].iloc[index]
+            raise DatasetError(
+                f"{path}: expected a mask for this anomalous image, found none; prepare with masks"
+            )
+        mask = torch.from_numpy(self._read(self.root / name))
+        if mask.shape != size:
+            mask = F.interpolate(mask[None, None], size=size, mode="nearest")[0, 0]
+        return mask > 0
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every anomalous image has a mask: pixel metrics need them."""
+        return bool((self.manifest.loc[self.anomalous, "mask"] != "").all())
+
+    @staticmethod
+    def _read(path: Path) -> np.ndarray:
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if grey is None:
+            found = "no file" if not path.is_file() else "a file that does not decode"
+            raise DatasetError(f"{path}: expected an 8-bit grey PNG, found {found}; prepare again")
+        return grey
+
+
+@dataclass
+class Batch:
+    """Images decoded together."""
+
+    index: np.ndarray
+    """Their rows in the manifest."""
+    images: Float[Tensor, "batch 1 row column"]
+    masks: Bool[Tensor, "batch row column"] | None
+
+
+def batches(
+    dataset: PreparedDataset,
+    index: Sequence[int] | np.ndarray,
+    size: tuple[int, int],
+    batch_size: int,
+    *,
+    masks: bool = False,
+    workers: int = 2,
+    ahead: int = 2,
+) -> Iterator[Batch]:
+    """Batches in the given order, decoded by threads while the caller computes.
+
+    Args:
+        dataset: where the images are.
+        index: rows of the manifest.
+        size: rows and columns to resize to.
+        batch_size: images in a batch; the last may be smaller.
+        masks: whether to read masks too.
+        workers: decoding threads.
+        ahead: how many batches to keep decoded or in work.
+    """
+    index = np.asarray(index)
+    groups = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[tuple[np.ndarray, list[Future], list[Future]]] = deque()
+        for group in [*groups, *[None] * ahead]:
+            if group is not None:
+                images = [pool.submit(dataset.image, i, size) for i in group]
+                truth = [pool.submit(dataset.mask, i, size) for i in group] if masks else []
+                pending.append((group, images, truth))
+            if group is None or len(pending) > ahead:
+                if not pending:
+                    break
+                rows, images, truth = pending.popleft()
+                decoded = torch.stack([f.result() for f in images])
+                yield Batch(rows, decoded, torch.stack([f.result() for f in truth]) if masks else None)

@@ -1,0 +1,286 @@
+"""Detectors: a background, an inner product, perhaps a signature, a statistic; and how a batch is scored by
+many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from padim_ace.ace import ace, mahalanobis, matched_filter
+from padim_ace.background import AGGREGATIONS, Background
+from padim_ace.inner_products import (
+    Full,
+    InnerProduct,
+    Prepared,
+    Shape,
+    Weighted,
+    WrongWay,
+    isotropic,
+    precision_diagonal,
+)
+from padim_ace.published_code import deviations, scramble
+from padim_ace.pyramid import Embedding, flatten
+
+STATISTICS = ("padim", "ace", "amf")
+BACKGROUNDS = ("patch", "pooled", "shared")
+SIGNATURES = ("mean", "masked", "mined")
+
+
+@dataclass(frozen=True, order=True)
+class Detector:
+    """One detector, named as in the columns of ``scores.csv``.
+
+    ``name`` is a statistic (``padim``, ``ace``, ``amf``: adaptive matched filter), then ``_pooled`` or
+    ``_shared`` if the background is not the one per patch.
+    """
+
+    name: str
+    covariance: str = "full"
+    aggregation: str = ""
+    signature: str = ""
+    convention: str = ""
+
+    def __post_init__(self) -> None:
+        if self.statistic not in STATISTICS or self.background not in BACKGROUNDS:
+            raise ValueError(
+                f"detector: expected padim, ace or amf, perhaps _pooled or _shared, found {self.name!r}"
+            )
+        if self.covariance not in ("full", "diagonal", "isotropic"):
+            raise ValueError(f"covariance: expected full, diagonal or isotropic, found {self.covariance!r}")
+        if self.statistic != "padim":
+            if self.signature not in SIGNATURES:
+                raise ValueError(
+                    f"signature: expected one of {', '.join(SIGNATURES)}, found {self.signature!r}"
+                )
+            switched = deviations(self.convention)
+            if self.signature != "mean" and (switched or self.covariance != "full"):
+                raise ValueError(
+                    f"{self.signature} signature: expected full covariance and no deviation, found {self}"
+                )
+        if (self.covariance == "isotropic") != (self.aggregation in AGGREGATIONS):
+            raise ValueError(
+                f"aggregation: expected one of {', '.join(AGGREGATIONS)}, only if isotropic, found {self}"
+            )
+
+    @property
+    def statistic(self) -> str:
+        """``padim``, ``ace`` or ``amf``."""
+        return self.name.partition("_")[0]
+
+    @property
+    def background(self) -> str:
+        """``patch``, ``pooled`` or ``shared``."""
+        return self.name.partition("_")[2] or "patch"
+
+    @property
+    def deviations(self) -> frozenset[str]:
+        """The deviations of the published code that it has."""
+        return deviations(self.convention) if self.convention else frozenset()
+
+    @property
+    def signed(self) -> bool:
+        """Whether scores can be negative."""
+        return self.statistic != "padim"
+
+    def row(self) -> dict[str, str]:
+        """Its columns of ``scores.csv``."""
+        return {
+            "detector": self.name,
+            "covariance": self.covariance,
+            "aggregation": self.aggregation,
+            "signature": self.signature,
+            "convention": self.convention,
+        }
+
+
+def _structures(convention: str) -> list[Detector]:
+    full_and_diagonal = [Detector("ace", c, "", "mean", convention) for c in ("full", "diagonal")]
+    return [*full_and_diagonal, *(Detector("ace", "isotropic", a, "mean", convention) for a in AGGREGATIONS)]
+
+
+PADIM = Detector("padim")
+PADIM_ACE = Detector("ace", "full", "", "mean", "centred")
+"""The paper's detector as its text describes it."""
+MINED = Detector("ace", "full", "", "mined", "centred")
+"""PaDiM-ACE with a signature mined from image labels."""
+TABLES: list[Detector] = [PADIM, *(d for c in ("published", "equation", "centred") for d in _structures(c))]
+"""Every detector of the paper's own tables, in the three conventions."""
+
+_OF_FULL = ("D1", "D3", "D4", "D5")
+DEVIATIONS: list[Detector] = [
+    *(Detector("ace", "full", "", "mean", f"centred+{d}") for d in _OF_FULL),
+    *(Detector("ace", "full", "", "mean", f"published-{d}") for d in _OF_FULL),
+    *(Detector("ace", "diagonal", "", "mean", c) for c in ("centred+D2", "published-D2")),
+]
+"""Each deviation of the published code switched alone."""
+
+BEYOND: list[Detector] = [
+    Detector("padim_pooled"),
+    Detector("padim_shared"),
+    *(
+        Detector(f"{statistic}{background}", "full", "", signature, "centred")
+        for statistic in ("ace", "amf")
+        for background in ("", "_pooled", "_shared")
+        for signature in ("masked", "mined")
+    ),
+]
+"""Signatures and backgrounds beyond the paper's."""
+
+
+@dataclass
+class SignatureSet:
+    """What the signature pass found, for one seed."""
+
+    mean: Embedding
+    """Mean embedding of the anomalous images."""
+    mean_unnormalised: Embedding | None = None
+    """The same without the backbone's normalisation (deviation D4)."""
+    pooled: Mapping[tuple[str, str], Embedding] = field(default_factory=dict)
+    """Whitened signatures by (signature, background)."""
+
+
+class Scorer:
+    """Scores embeddings by many detectors of one seed, sharing what they have in common."""
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        backgrounds: Mapping[str, Background],
+        signatures: SignatureSet | None,
+        shape: Shape,
+        raster: Tensor,
+        seed: int,
+    ) -> None:
+        """Prepare the signatures.
+
+        Args:
+            detectors: in the order of the scores.
+            backgrounds: by kind.
+            signatures: for all but PaDiM.
+            shape: of the embeddings.
+            raster: :attr:`padim_ace.embedding.Embedder.raster`.
+            seed: of the feature subset (deviation D3 depends on the order in which it is drawn).
+        """
+        self.detectors = list(detectors)
+        self.backgrounds = backgrounds
+        self._plan: list[_Shared] = []
+        sharing: dict[tuple, list[int]] = {}
+        for number, detector in enumerate(self.detectors):
+            # D1, D2 and D6 change an isotropic variance only, and ACE does not depend on it
+            relevant = {"full": {"D1"}, "diagonal": {"D1", "D2"}, "isotropic": set()}[detector.covariance]
+            wrong = detector.deviations & relevant
+            key = (detector.background, detector.covariance, detector.aggregation, wrong)
+            sharing.setdefault(key, []).append(number)
+        for (kind, covariance, aggregation, wrong), numbers in sharing.items():
+            product = inner_product(backgrounds[kind], covariance, aggregation, wrong, shape)
+            with_signature = [n for n in numbers if self.detectors[n].statistic != "padim"]
+            if with_signature and signatures is None:
+                name = self.detectors[with_signature[0]].name
+                raise ValueError(f"{name}: expected a target signature, found none; give anomalous images")
+            background = backgrounds[kind]
+            groups = list(
+                _prepared(with_signature, self.detectors, product, background, signatures, raster, seed)
+            )
+            self._plan.append(_Shared(kind, product, [n for n in numbers if n not in with_signature], groups))
+
+    def score(self, embedding: Embedding) -> Float[Tensor, "detector place image"]:
+        """Patch scores of every detector, places in block order."""
+        scores: list[Tensor] = [torch.empty(0)] * len(self.detectors)
+        centred = {kind: background.centre(embedding) for kind, background in self.backgrounds.items()}
+        for shared in self._plan:
+            energy, projections = shared.product.measure(
+                centred[shared.background], [p for _, p in shared.groups]
+            )
+            for number in shared.distances:
+                scores[number] = mahalanobis(energy)
+            for (numbers, prepared), projection in zip(shared.groups, projections, strict=True):
+                for column, number in enumerate(numbers):
+                    along, length = projection[..., column], prepared.energy[:, column, None]
+                    if self.detectors[number].statistic == "ace":
+                        scores[number] = ace(along, energy, length)
+                    else:
+                        scores[number] = matched_filter(along, length)
+        return torch.stack(scores)
+
+
+@dataclass
+class _Shared:
+    """Detectors that share a background and an inner product."""
+
+    background: str
+    product: InnerProduct
+    distances: list[int]
+    """Numbers of the detectors without a signature."""
+    groups: list[tuple[list[int], Prepared]]
+    """Numbers of the others, and their signatures in the same order."""
+
+
+def inner_product(
+    background: Background, covariance: str, aggregation: str, wrong: frozenset[str], shape: Shape
+) -> InnerProduct:
+    """The inner product of a covariance structure, with deviations D1 and D2 if among ``wrong``."""
+    if covariance == "full":
+        return WrongWay(background, shape) if "D1" in wrong else Full(background, shape)
+    if covariance == "isotropic":
+        return isotropic(background, aggregation, shape)
+    if "D2" in wrong:
+        precision = precision_diagonal(background, shape.places[-1])
+        return Weighted(1 / precision if "D1" in wrong else precision, shape)
+    variances = background.variances()
+    return Weighted([v.clone() if "D1" in wrong else 1 / v for v in variances], shape)
+
+
+def _prepared(
+    numbers: Sequence[int],
+    detectors: Sequence[Detector],
+    product: InnerProduct,
+    background: Background,
+    signatures: SignatureSet | None,
+    raster: Tensor,
+    seed: int,
+) -> Iterator[tuple[list[int], Prepared]]:
+    """Signatures prepared together where they have the same form: per place, scrambled, or one for all
+    places."""
+    if not numbers:
+        return
+    assert signatures is not None
+    pooled = [n for n in numbers if detectors[n].signature != "mean"]
+    scrambled = [n for n in numbers if "D3" in detectors[n].deviations]
+    plain = [n for n in numbers if n not in pooled and n not in scrambled]
+    if pooled:
+        assert isinstance(product, Full)
+        parts = [signatures.pooled[detectors[n].signature, detectors[n].background] for n in pooled]
+        yield pooled, product.prepare_whitened(_side_by_side(parts))
+    if plain:
+        yield (
+            plain,
+            product.prepare(_side_by_side([_mean(detectors[n], background, signatures) for n in plain])),
+        )
+    if scrambled:
+        fine = []
+        for n in scrambled:
+            found = scramble(flatten(_mean_image(detectors[n], signatures))[:, 0], raster, seed)
+            if "D5" not in detectors[n].deviations:
+                found = found - flatten([m.unsqueeze(1) for m in background.mean])[:, 0]
+            fine.append(found)
+        yield scrambled, product.prepare(torch.stack(fine, -1))
+
+
+def _side_by_side(embeddings: Sequence[Embedding]) -> Embedding:
+    return [torch.cat(stages, 1) for stages in zip(*embeddings, strict=True)]
+
+
+def _mean_image(detector: Detector, signatures: SignatureSet) -> Embedding:
+    if "D4" not in detector.deviations:
+        return signatures.mean
+    assert signatures.mean_unnormalised is not None
+    return signatures.mean_unnormalised
+
+
+def _mean(detector: Detector, background: Background, signatures: SignatureSet) -> Embedding:
+    mean = _mean_image(detector, signatures)
+    return mean if "D5" in detector.deviations else background.centre(mean)

@@ -1,0 +1,352 @@
+"""One pass over the images for every detector and seed.
+
+Fit pass: the normal images that train, moments for each seed. Signature pass: the anomalous images of the
+release's train split. Score pass: validation and test images. Each image goes through the backbone once a
+pass, whatever the number of detectors and seeds; a seed is an index selection from its feature maps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from padim_ace.backbones import Backbone
+from padim_ace.background import Background, Moments, fit_background
+from padim_ace.dataset import Batch, PreparedDataset, batches
+from padim_ace.detectors import MINED, PADIM, PADIM_ACE, Detector, Scorer, SignatureSet
+from padim_ace.embedding import Embedder, FeatureSubset
+from padim_ace.inner_products import Full, Shape
+from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
+from padim_ace.metrics import Histogram, Truth, image_metrics
+from padim_ace.pyramid import Embedding, energy
+from padim_ace.signature import MeanSignature, PooledSignature, mined_weights
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment does beside its data, backbone and detectors."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    features: int = 100
+    image_size: tuple[int, int] = (256, 256)
+    batch_size: int = 16
+    mined_patches: int = 16
+    precision: str = "float32"
+    device: str = "cpu"
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision: expected float32 or bfloat16, found {self.precision!r}")
+
+
+@dataclass
+class SeedRun:
+    """What one seed decides and gathers."""
+
+    seed: int
+    roles: np.ndarray
+    subset: FeatureSubset
+    moments: Moments = field(default_factory=Moments)
+    backgrounds: dict[str, Background] = field(default_factory=dict)
+    signatures: SignatureSet | None = None
+
+
+@dataclass
+class Scores:
+    """What the score pass measured."""
+
+    image: np.ndarray
+    """``[seed, detector, image]``, NaN where the detector was not asked about the image."""
+    pixel: dict[tuple[int, int, str], Histogram]
+    """By (number of the seed, number of the detector, role)."""
+
+
+class Experiment:
+    """A prepared dataset, a backbone and detectors; :meth:`run` scores them all.
+
+    All detectors are judged on the test images, and those of ``validated`` on the validation images too.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        backbone: Backbone,
+        detectors: Sequence[Detector],
+        settings: Settings,
+        validated: Sequence[Detector] = (),
+    ) -> None:
+        self.dataset = dataset
+        self.settings = settings
+        self.detectors = list(detectors)
+        self._validated = [self.detectors.index(d) for d in validated]
+        self.device = torch.device(settings.device)
+        self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
+        self.seeds = [SeedRun(s, dataset.draw_roles(s), self._subset(s)) for s in settings.seeds]
+        self.kinds = sorted({d.background for d in self.detectors})
+
+    def shape(self, seed: SeedRun) -> Shape:
+        """Places and features of a seed's embeddings."""
+        places = tuple(rows * columns for rows, columns in self.embedder.sizes)
+        return Shape(places, tuple(len(stage) for stage in seed.subset.stages))
+
+    def _subset(self, seed: int) -> FeatureSubset:
+        return FeatureSubset.draw(self.embedder.channels, self.settings.features, seed).to(self.device)
+
+    def run(self, work: Path | None = None) -> Scores:
+        """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
+        with torch.inference_mode():
+            for number, moments in enumerate(self._resumed(work, "fit", self._fit_pass)):
+                self.seeds[number].moments = Moments.from_state(moments)
+            self._fit_backgrounds()
+            if any(d.signature for d in self.detectors):
+                for number, found in enumerate(self._resumed(work, "signature", self._signature_pass)):
+                    self.seeds[number].signatures = SignatureSet(**found)
+            return self._score_pass()
+
+    # the passes
+
+    def _embed(self, batch: Batch, normalise: bool = True) -> Embedding:
+        images = batch.images.to(self.device, non_blocking=True)
+        backbone = self.embedder.backbone
+        inputs = backbone.normalise(images) if normalise else images.expand(-1, 3, -1, -1)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        half = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+            return self.embedder(inputs)
+
+    def _batches(self, roles: Sequence[str], what: str, masks: bool = False) -> Iterator[Batch]:
+        """Batches of the images that have one of ``roles`` in any seed, with a progress bar."""
+        wanted = np.isin(np.stack([s.roles for s in self.seeds]), roles).any(0)
+        index = np.flatnonzero(wanted)
+        s = self.settings
+        with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
+            for batch in batches(
+                self.dataset, index, s.image_size, s.batch_size, masks=masks, workers=s.workers
+            ):
+                yield batch
+                bar.update(len(batch.index))
+
+    def _fit_pass(self) -> list[dict]:
+        for batch in self._batches(["train"], "fit"):
+            embedding = self._embed(batch)
+            for seed in self.seeds:
+                members = torch.from_numpy(np.flatnonzero(seed.roles[batch.index] == "train")).to(self.device)
+                seed.moments.update(seed.subset.select(embedding, members))
+        return [seed.moments.state() for seed in self.seeds]
+
+    def _fit_backgrounds(self) -> None:
+        for seed in self.seeds:
+            seed.backgrounds = {kind: fit_background(seed.moments, kind) for kind in self.kinds}
+            seed.moments = Moments()
+
+    def _signature_pass(self) -> list[dict]:
+        """Signature images are the same for every seed; the features are not."""
+        unnormalised = any("D4" in d.deviations for d in self.detectors)
+        pooled = sorted(
+            {(d.signature, d.background) for d in self.detectors if d.signature in ("masked", "mined")}
+        )
+        masks = any(signature == "masked" for signature, _ in pooled)
+        means = [MeanSignature() for _ in self.seeds]
+        raw = [MeanSignature() for _ in self.seeds]
+        pools = [{key: PooledSignature() for key in pooled} for _ in self.seeds]
+        products = [{kind: Full(b, self.shape(s)) for kind, b in s.backgrounds.items()} for s in self.seeds]
+        for batch in self._batches(["signature"], "signature", masks):
+            embedding = self._embed(batch)
+            covered = self._covered(batch) if masks else None
+            for number, seed in enumerate(self.seeds):
+                chosen = seed.subset.select(embedding)
+                means[number].update(chosen)
+                for kind in sorted({kind for _, kind in pooled}):
+                    white = products[number][kind].whiten(seed.backgrounds[kind].centre(chosen))
+                    length = energy(white)
+                    if (key := ("masked", kind)) in pools[number]:
+                        assert covered is not None
+                        pools[number][key].update(white, length, covered)
+                    if (key := ("mined", kind)) in pools[number]:
+                        mined = mined_weights(length, self.settings.mined_patches)
+                        pools[number][key].update(white, length, mined)
+            if unnormalised:
+                embedding = self._embed(batch, normalise=False)
+                for number, seed in enumerate(self.seeds):
+                    raw[number].update(seed.subset.select(embedding))
+        return [
+            {
+                "mean": mean.mean(),
+                "mean_unnormalised": other.mean() if unnormalised else None,
+                "pooled": {key: pool.mean() for key, pool in pool_of.items()},
+            }
+            for mean, other, pool_of in zip(means, raw, pools, strict=True)
+        ]
+
+    def _covered(self, batch: Batch) -> Tensor:
+        """The part of each patch that a mask covers, ``[place, image]`` in block order."""
+        assert batch.masks is not None
+        weights = patch_weights(batch.masks.to(self.device), self.embedder.grid).flatten(1).T
+        result = torch.empty_like(weights)
+        result[self.embedder.raster] = weights
+        return result
+
+    def _score_pass(self) -> Scores:
+        rows, columns = self._smoothing()
+        scorers = [self.scorer(seed) for seed in self.seeds]
+        size = (len(self.seeds), len(self.detectors), len(self.dataset))
+        image = torch.full(size, torch.nan, device=self.device)
+        judged = {"test": range(len(self.detectors)), "validation": self._validated}
+        histograms: dict[tuple[int, int, str], Histogram] = {}
+        with_pixels = self.dataset.has_masks
+        for batch in self._batches(HELD_OUT, "score", with_pixels):
+            embedding = self._embed(batch)
+            truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
+            for number, (seed, scorer) in enumerate(zip(self.seeds, scorers, strict=True)):
+                roles = seed.roles[batch.index]
+                for role, detectors in judged.items():
+                    members = np.flatnonzero(roles == role)
+                    if not len(members) or not detectors:
+                        continue
+                    on_device = torch.from_numpy(members).to(self.device)
+                    where = torch.from_numpy(batch.index[members]).to(self.device)
+                    patches = scorer.score(seed.subset.select(embedding, on_device)).transpose(0, 1)
+                    rasters = self.embedder.to_raster(patches)
+                    chosen = truth.select(members) if truth is not None else None
+                    for d in detectors:
+                        maps = anomaly_map(rasters[d], rows, columns)
+                        image[number, d, where] = image_score(maps)
+                        if chosen is not None:
+                            key = (number, d, role)
+                            if key not in histograms:
+                                histograms[key] = Histogram(self.detectors[d].signed, self.device)
+                            histograms[key].update(maps, chosen)
+        return Scores(image.cpu().numpy(), histograms)
+
+    def scorer(self, seed: SeedRun) -> Scorer:
+        """The scorer of a seed whose background and signatures are known."""
+        shape, raster = self.shape(seed), self.embedder.raster
+        return Scorer(self.detectors, seed.backgrounds, seed.signatures, shape, raster, seed.seed)
+
+    def record(self) -> dict:
+        """What each seed drew: the features kept, and the roles of the images (counts, checksum)."""
+        drawn = {}
+        for seed in self.seeds:
+            names, counts = np.unique(seed.roles.astype(str), return_counts=True)
+            drawn[str(seed.seed)] = {
+                "features": seed.subset.index(self.embedder.channels).tolist(),
+                "roles": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+                "roles_sha256": hashlib.sha256("\n".join(seed.roles).encode()).hexdigest(),
+            }
+        return drawn
+
+    def maps(self, index: Sequence[int], seed: SeedRun) -> Float[Tensor, "detector image row column"]:
+        """The pixel maps of a few images, for figures; after :meth:`run`."""
+        rows, columns = self._smoothing()
+        scorer = self.scorer(seed)
+        found = []
+        with torch.inference_mode():
+            for batch in batches(self.dataset, index, self.settings.image_size, self.settings.batch_size):
+                patches = scorer.score(seed.subset.select(self._embed(batch)))
+                found.append(anomaly_map(self.embedder.to_raster(patches.transpose(0, 1)), rows, columns))
+        return torch.cat(found, 1)
+
+    def _smoothing(self) -> tuple[Tensor, Tensor]:
+        rows, columns = (
+            smoothing_matrix(patches, pixels).to(self.device)
+            for patches, pixels in zip(self.embedder.grid, self.settings.image_size, strict=True)
+        )
+        return rows, columns
+
+    # resuming
+
+    def _resumed(self, work: Path | None, name: str, compute: Callable[[], list[dict]]) -> list[dict]:
+        """The result of a pass, from ``work`` if it finished there, else computed and kept there."""
+        if work is None:
+            return compute()
+        path = work / f"{name}.pt"
+        key = self._key()
+        if path.is_file():
+            stored = torch.load(path, map_location=self.device, weights_only=True)
+            if stored["key"] == key:
+                return stored["result"]
+        result = compute()
+        work.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        torch.save({"key": key, "result": result}, temporary)
+        os.replace(temporary, path)
+        return result
+
+    def forget(self, work: Path) -> None:
+        """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""
+        for name in ("fit", "signature"):
+            (work / f"{name}.pt").unlink(missing_ok=True)
+
+    def _key(self) -> str:
+        """Changes with whatever the passes depend on."""
+        weights = hashlib.sha256()
+        for tensor in self.embedder.backbone.state_dict().values():
+            weights.update(tensor.cpu().contiguous().numpy().tobytes())
+        facts = [
+            self.dataset.manifest.to_csv(),
+            json.dumps(asdict(self.settings), sort_keys=True, default=str),
+            repr(self.detectors),
+            weights.hexdigest(),
+        ]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def scores_frame(experiment: Experiment, scores: Scores, dataset: str, backbone: str) -> pd.DataFrame:
+    """The test metrics as rows of ``scores.csv``."""
+    rows = []
+    anomalous = experiment.dataset.anomalous
+    for s, seed in enumerate(experiment.seeds):
+        test = seed.roles == "test"
+        for d, detector in enumerate(experiment.detectors):
+            levels = {"image": image_metrics(scores.image[s, d, test], anomalous[test])}
+            if (s, d, "test") in scores.pixel:
+                levels["pixel"] = scores.pixel[s, d, "test"].metrics()
+            for level, metrics in levels.items():
+                for metric, value in metrics.items():
+                    where = {"dataset": dataset, "backbone": backbone, "seed": seed.seed, "level": level}
+                    rows.append({**where, **detector.row(), "metric": metric, "value": value})
+    return pd.DataFrame(rows)
+
+
+def write_examples(experiment: Experiment, scores: Scores, path: Path, count: int = 6) -> None:
+    """Maps of a few test images of the first seed, for the localisation figure; written whole or not at all.
+
+    The anomalous test images are ordered by PaDiM-ACE's image score, and ``count`` are taken at equal steps
+    from the lowest to the highest: failures are among them, and nobody chose.
+    """
+    seed = experiment.seeds[0]
+    keys = {"padim": PADIM, "ace": PADIM_ACE, "mined": MINED}
+    numbers = {key: experiment.detectors.index(detector) for key, detector in keys.items()}
+    test = np.flatnonzero((seed.roles == "test") & experiment.dataset.anomalous)
+    ordered = test[np.argsort(scores.image[0, numbers["ace"], test], kind="stable")]
+    chosen = ordered[np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)]
+    size = experiment.settings.image_size
+    maps = experiment.maps(chosen, seed).float().cpu().numpy()
+    arrays = {
+        "image": np.stack(
+            [(experiment.dataset.image(i, size)[0] * 255).round().byte().numpy() for i in chosen]
+        ),
+        "mask": np.stack([experiment.dataset.mask(i, size).numpy() for i in chosen]),
+        "names": experiment.dataset.manifest["path"].iloc[chosen].to_numpy(dtype=str),
+    }
+    for key, number in numbers.items():
+        arrays[f"heat_{key}"] = maps[number]
+        arrays[f"threshold_{key}"] = np.array(scores.pixel[0, number, "validation"].best_threshold())
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, **arrays)
+    os.replace(temporary, path)
