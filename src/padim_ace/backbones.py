@@ -84,6 +84,7 @@ class Backbone(nn.Module):
         """Channels of each stage, fine to coarse."""
         self.layers: list[str] = list(info.module_name())
         """timm's names of the stages, fine to coarse."""
+        self.eval()
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode: the features are fixed, batch norm included."""

@@ -21,7 +21,7 @@ from padim_ace.pyramid import BlockRows, Embedding, add_products, empty_products
 REGULARISATION = 0.01
 """Added to each variance, as PaDiM does: keeps a covariance of few images invertible."""
 
-Means = list[Float[Tensor, "place feature"]]
+Means = list[Float[Tensor, "_place _feature"]]
 
 
 class Moments:
@@ -38,7 +38,7 @@ class Moments:
         self._products = BlockRows([], [])
 
     def update(self, embedding: Embedding) -> None:
-        """Add a batch of embeddings, ``[place, image, feature]`` at each stage. They are overwritten."""
+        """Add a batch of embeddings, ``[place, image, feature]`` at each stage."""
         images = embedding[0].shape[1]
         if images == 0:
             return
@@ -46,10 +46,10 @@ class Moments:
             self._shift = [stage.mean(1) for stage in embedding]
             self._total = [torch.zeros_like(shift) for shift in self._shift]
             self._products = empty_products(embedding)
-        for stage, shift, total in zip(embedding, self._shift, self._total, strict=True):
-            stage.sub_(shift.unsqueeze(1))
+        shifted = [stage - shift.unsqueeze(1) for stage, shift in zip(embedding, self._shift, strict=True)]
+        for stage, total in zip(shifted, self._total, strict=True):
             total.add_(stage.sum(1))
-        add_products(self._products, embedding)
+        add_products(self._products, shifted)
         self.count += images
 
     def mean(self) -> Means:
@@ -60,7 +60,7 @@ class Moments:
     def scatter(self) -> BlockRows:
         """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
         self._require(1)
-        rows = self._products.to(torch.float64)
+        rows = self._products.to(torch.float64, copy=True)
         offset = [(total.double() / self.count).unsqueeze(1) for total in self._total]
         add_products(rows, offset, alpha=-self.count)
         return rows
@@ -120,7 +120,7 @@ class Background:
         """``x - μ``."""
         return [stage - mean.unsqueeze(1) for stage, mean in zip(embedding, self.mean, strict=True)]
 
-    def variances(self) -> list[Float[Tensor, "place feature"]]:
+    def variances(self) -> Means:
         """The diagonal of the covariance, at each stage."""
         return [own.diagonal(dim1=-2, dim2=-1) for own in self.covariance.own]
 

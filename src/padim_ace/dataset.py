@@ -18,7 +18,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-ROLES = ("train", "validation", "test", "signature")
+_NEEDED = (
+    ("train", False),
+    ("signature", True),
+    ("validation", False),
+    ("validation", True),
+    ("test", False),
+    ("test", True),
+)
 
 
 class DatasetError(ValueError):
@@ -90,11 +97,11 @@ class PreparedDataset:
         held_out = generator.permutation(np.flatnonzero(self.anomalous & released_for_test))
         roles[held_out[: len(held_out) // 2]] = "validation"
         roles[held_out[len(held_out) // 2 :]] = "test"
-        for role in ROLES:
-            if not (roles == role).any():
-                raise DatasetError(
-                    f"{self.root / 'manifest.csv'}: expected images for {role}, found none; add images"
-                )
+        for role, anomalous in _NEEDED:
+            if not ((roles == role) & (self.anomalous == anomalous)).any():
+                kind = "anomalous" if anomalous else "normal"
+                path = self.root / "manifest.csv"
+                raise DatasetError(f"{path}: expected {kind} images for {role}, found none; add images")
         return roles
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
@@ -169,14 +176,14 @@ def batches(
         workers: decoding threads.
         ahead: how many batches to keep decoded or in work.
     """
-    index = np.asarray(index)
+    index = np.asarray(index, int)
     groups = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[tuple[np.ndarray, list[Future], list[Future]]] = deque()
         for group in [*groups, *[None] * ahead]:
             if group is not None:
-                images = [pool.submit(dataset.image, i, size) for i in group]
-                truth = [pool.submit(dataset.mask, i, size) for i in group] if masks else []
+                images = [pool.submit(dataset.image, i, size) for i in group.tolist()]
+                truth = [pool.submit(dataset.mask, i, size) for i in group.tolist()] if masks else []
                 pending.append((group, images, truth))
             if group is None or len(pending) > ahead:
                 if not pending:

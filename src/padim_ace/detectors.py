@@ -82,9 +82,9 @@ class Detector:
         return deviations(self.convention) if self.convention else frozenset()
 
     @property
-    def signed(self) -> bool:
-        """Whether scores can be negative."""
-        return self.statistic != "padim"
+    def bounded(self) -> bool:
+        """Whether scores lie in [-1, 1]."""
+        return self.statistic == "ace"
 
     def row(self) -> dict[str, str]:
         """Its columns of ``scores.csv``."""
@@ -270,7 +270,7 @@ def _prepared(
         yield scrambled, product.prepare(torch.stack(fine, -1))
 
 
-def _side_by_side(embeddings: Sequence[Embedding]) -> Embedding:
+def _side_by_side(embeddings: Sequence[Embedding]) -> list[Tensor]:
     return [torch.cat(stages, 1) for stages in zip(*embeddings, strict=True)]
 
 

@@ -18,7 +18,7 @@ from padim_ace.pyramid import Embedding, block_orders, divides
 class FeatureSubset:
     """The channels that a seed keeps, coarse to fine; the order of features in an embedding."""
 
-    stages: list[Int[Tensor, " feature"]]
+    stages: list[Int[Tensor, " _feature"]]
 
     @classmethod
     def draw(cls, channels: Sequence[int], features: int, seed: int) -> FeatureSubset:
@@ -59,7 +59,9 @@ class FeatureSubset:
         """The same subset with its indices on ``device``."""
         return FeatureSubset([part.to(device) for part in self.stages])
 
-    def select(self, embedding: Embedding, images: Int[Tensor, " image"] | None = None) -> Embedding:
+    def select(
+        self, embedding: Embedding, images: Int[Tensor, " chosen"] | None = None
+    ) -> list[Float[Tensor, "_place chosen _feature"]]:
         """A new embedding with only these channels, and only the given images of the batch."""
         result = []
         for stage, channels in zip(embedding, self.stages, strict=True):

@@ -229,7 +229,7 @@ class Experiment:
                         if chosen is not None:
                             key = (number, d, role)
                             if key not in histograms:
-                                histograms[key] = Histogram(self.detectors[d].signed, self.device)
+                                histograms[key] = Histogram(self.detectors[d].bounded, self.device)
                             histograms[key].update(maps, chosen)
         return Scores(image.cpu().numpy(), histograms)
 
@@ -250,7 +250,7 @@ class Experiment:
             }
         return drawn
 
-    def maps(self, index: Sequence[int], seed: SeedRun) -> Float[Tensor, "detector image row column"]:
+    def maps(self, index: np.ndarray, seed: SeedRun) -> Float[Tensor, "detector image row column"]:
         """The pixel maps of a few images, for figures; after :meth:`run`."""
         rows, columns = self._smoothing()
         scorer = self.scorer(seed)
@@ -339,9 +339,9 @@ def write_examples(experiment: Experiment, scores: Scores, path: Path, count: in
     maps = experiment.maps(chosen, seed).float().cpu().numpy()
     arrays = {
         "image": np.stack(
-            [(experiment.dataset.image(i, size)[0] * 255).round().byte().numpy() for i in chosen]
+            [(experiment.dataset.image(i, size)[0] * 255).round().byte().numpy() for i in chosen.tolist()]
         ),
-        "mask": np.stack([experiment.dataset.mask(i, size).numpy() for i in chosen]),
+        "mask": np.stack([experiment.dataset.mask(i, size).numpy() for i in chosen.tolist()]),
         "names": experiment.dataset.manifest["path"].iloc[chosen].to_numpy(dtype=str),
     }
     for key, number in numbers.items():

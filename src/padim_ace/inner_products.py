@@ -10,9 +10,9 @@ tensor ``[place, feature, signature]`` at every place of the finest grid.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -59,19 +59,19 @@ class Prepared:
     energy: Float[Tensor, "place signature"]
 
 
-class InnerProduct(Protocol):
+class InnerProduct(ABC):
     """What a detector needs of a covariance structure."""
 
+    @abstractmethod
     def prepare(self, signatures: Signatures) -> Prepared:
         """Bring signatures, measured from the background's mean, into the form that :meth:`measure` takes."""
-        ...
 
+    @abstractmethod
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
         """``E`` of each embedding, and ``A`` on each group of signatures."""
-        ...
 
 
-class Full:
+class Full(InnerProduct):
     """``⟨x, y⟩ = xᵀ Σ⁻¹ y``, by the Cholesky whitening ``W = L⁻¹``."""
 
     def __init__(self, background: Background, shape: Shape) -> None:
@@ -101,7 +101,7 @@ class Full:
         return energy(white), [project(white, group.directions) for group in groups]
 
 
-class Weighted:
+class Weighted(InnerProduct):
     """``⟨x, y⟩ = Σ_d w_d x_d y_d``, one weight for each feature.
 
     ``weights`` are stages ``[place, feature]`` where they repeat as coarse features do (the inverse variances
@@ -145,7 +145,7 @@ class Weighted:
         return project(squares, self._on_squares)[..., 0], [project(centred, g.directions) for g in groups]
 
 
-class Isotropic:
+class Isotropic(InnerProduct):
     """``⟨x, y⟩ = xᵀ y / c`` with one variance c at every place: ACE does not depend on it."""
 
     def __init__(self, variance: Float[Tensor, " place"], shape: Shape) -> None:
@@ -165,7 +165,7 @@ class Isotropic:
         return energy(centred) / self.variance, projections
 
 
-class WrongWay:
+class WrongWay(InnerProduct):
     """``⟨x, y⟩ = xᵀ Σ y``: what whitening by Σ^(+1/2) amounts to (deviation D1 of the published code)."""
 
     def __init__(self, background: Background, shape: Shape) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -54,7 +54,7 @@ def image_score(maps: Float[Tensor, "*batch row column"]) -> Float[Tensor, "*bat
 
 
 def patch_weights(
-    masks: Float[Tensor, "batch row column"], grid: tuple[int, int]
+    masks: Bool[Tensor, "batch row column"], grid: tuple[int, int]
 ) -> Float[Tensor, "batch patch_row patch_column"]:
     """The part of each patch that a pixel mask covers, in [0, 1]."""
     if math.prod(grid) == 0:

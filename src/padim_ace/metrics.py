@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-BINS = 2**15
+BINS = 2**16
 FPR_LIMIT = 0.3
 """AUPRO's part of the curve."""
 
@@ -62,78 +62,61 @@ class Truth:
 
 
 class Histogram:
-    """Counts of negative and positive pixels by score, for scores of any range.
+    """Counts of negative and positive pixels by score.
 
-    Bins are linear over [-range, range], or [0, range] for scores that can't be negative. A score beyond the
-    range doubles it, by merging pairs of bins: nothing is clipped, and no range has to be known. Positives
-    are counted a second time weighted by 1 / (size of their region), for AUPRO.
+    Bounded scores, in [-1, 1], have bins of equal width. Others may have any size: their bins are the leading
+    bits of the floating-point number, 512 to each factor of two between 2⁻³² and 2³². Either way the bin of a
+    score is known beforehand, so histograms of parts add up to that of the whole. Positives are counted a
+    second time weighted by 1 / (size of their region), for AUPRO.
 
     Everything happens on the device of the scores; nothing is read back before :meth:`curve`.
     """
 
-    def __init__(self, signed: bool, device: torch.device | str = "cpu") -> None:
-        self.signed = signed
-        self.range = torch.ones((), dtype=torch.float64, device=device)
+    def __init__(self, bounded: bool, device: torch.device | str = "cpu") -> None:
+        self.bounded = bounded
         self.negative = torch.zeros(BINS, dtype=torch.int64, device=device)
         self.positive = torch.zeros(BINS, dtype=torch.int64, device=device)
         self.overlap = torch.zeros(BINS, dtype=torch.float64, device=device)
-        self.regions = torch.zeros((), dtype=torch.int64, device=device)
+        self.regions = 0
 
     def update(self, scores: Float[Tensor, "image row column"], truth: Truth) -> None:
         """Add pixels: ``scores`` the higher the more anomalous, ``truth`` of the same images."""
-        self._cover(scores.abs().amax() if self.signed else scores.amax())
-        index = self._index(scores)
+        key = _linear_key(scores) if self.bounded else _floating_key(scores)
         if scores.device.type == "cpu":
-            self._count_on_cpu(index, truth)
+            self._count_on_cpu(key, truth)
         else:
-            flat = index.long().flatten()
-            masks = truth.masks.flatten()
-            self.positive.index_add_(0, flat, masks.long())
-            self.negative.index_add_(0, flat, (~masks).long())
-            self.overlap.index_add_(0, flat, truth.weights.flatten().double())
+            self._count_on_device(key, truth)
         self.regions += truth.regions
 
-    def _count_on_cpu(self, index: Tensor, truth: Truth) -> None:
-        """OpenCV counts 16-bit values seven times as fast as ``bincount``."""
-        bins = index.numpy().view(np.uint16).reshape(1, -1)
-        every = torch.from_numpy(cv2.calcHist([bins], [0], None, [BINS], [0, BINS]).ravel()).long()
+    def _count_on_device(self, key: Tensor, truth: Truth) -> None:
+        """Without asking the device for a value, which would make the host wait."""
+        index = key.flatten().long() + BINS // 2
+        masks = truth.masks.flatten()
+        self.positive.index_add_(0, index, masks.long())
+        self.negative.index_add_(0, index, (~masks).long())
+        self.overlap.index_add_(0, index, truth.weights.flatten().double())
+
+    def _count_on_cpu(self, key: Tensor, truth: Truth) -> None:
+        """OpenCV counts 16-bit values seven times as fast as ``bincount``; it takes them for unsigned."""
+        unsigned = key.numpy().view(np.uint16).reshape(1, -1)
+        counts = cv2.calcHist([unsigned], [0], None, [BINS], [0, BINS]).ravel()
+        every = torch.from_numpy(np.roll(counts, BINS // 2)).long()
         places, weights = truth.positives
         if len(places):
-            found = index.flatten()[places]
+            found = key.flatten()[places].long() + BINS // 2
             positive = torch.bincount(found, minlength=BINS)
             self.positive += positive
             every -= positive
             self.overlap += torch.bincount(found, weights=weights, minlength=BINS)
         self.negative += every
 
-    @property
-    def _scale(self) -> Tensor:
-        """Bins per unit of score; a little less than there are, so that the range's end is inside."""
-        return (BINS - 0.01) / (2 * self.range if self.signed else self.range)
-
-    def _index(self, scores: Tensor) -> Int[Tensor, "image row column"]:
-        """The bin of each score, as int16."""
-        scaled = scores * self._scale.float()
-        return (scaled.add_(BINS / 2) if self.signed else scaled).to(torch.int16)
-
-    def _cover(self, extreme: Tensor) -> None:
-        """Double the range until it covers ``extreme``: bins merge, computed without asking for the value."""
-        doublings = torch.log2(extreme.double().clamp_min(1e-300) / self.range).ceil().clamp_min(0)
-        if extreme.device.type == "cpu" and doublings == 0:
-            return
-        factor = torch.exp2(doublings)
-        bins = torch.arange(BINS, device=extreme.device, dtype=torch.float64)
-        centre = BINS / 2 if self.signed else 0
-        target = ((bins - centre) / factor).floor().add_(centre).long()
-        for name in ("negative", "positive", "overlap"):
-            counts = getattr(self, name)
-            setattr(self, name, torch.zeros_like(counts).index_add_(0, target, counts))
-        self.range = self.range * factor
-
     def thresholds(self) -> Float[np.ndarray, " bin"]:
-        """The lower edge of each bin, from the highest down."""
-        offset = BINS / 2 if self.signed else 0
-        return ((np.arange(BINS) - offset) / float(self._scale))[::-1]
+        """The lowest score of each bin, from the highest bin down."""
+        key = np.arange(-BINS // 2, BINS // 2)
+        if self.bounded:
+            return (np.where(key < 0, key - 1, key) / _STEPS)[::-1]
+        size = (np.abs(key) + (key < 0) + _SMALLEST).astype(np.int32) << _DROPPED
+        return (np.sign(key) * size.view(np.float32))[::-1]
 
     def curve(self) -> tuple[Float[np.ndarray, " bin"], Float[np.ndarray, " bin"]]:
         """Cumulative counts of false and true positives, from the highest bin down.
@@ -171,6 +154,25 @@ class Histogram:
     def best_threshold(self) -> float:
         """The score at and above which a pixel counts as anomalous for the best F1."""
         return float(self.thresholds()[best_f1(*self.curve())[1]])
+
+
+_STEPS = BINS / 2 - 0.01
+"""Bins per unit of a bounded score."""
+_DROPPED = 14
+"""Bits of a float32 that its bin ignores: of 23 for the fraction, 9 are left."""
+_SMALLEST = (127 - 32) << 9
+"""The leading bits of 2⁻³²."""
+
+
+def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
+    """The bin of scores in [-1, 1], as int16 around zero."""
+    return (scores * _STEPS).to(torch.int16)
+
+
+def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
+    """The bin of scores of any size, as int16 around zero."""
+    size = (scores.abs().contiguous().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
+    return torch.where(scores < 0, -size, size).to(torch.int16)
 
 
 Curve = Float[np.ndarray, " threshold"]

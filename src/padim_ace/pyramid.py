@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Embedding = list[Float[Tensor, "place image feature"]]
+# an underscore: each stage has its own places and features
+Embedding = list[Float[Tensor, "_place image _feature"]]
 
 
 def divides(coarse: tuple[int, int], fine: tuple[int, int]) -> bool:
@@ -31,7 +32,7 @@ def divides(coarse: tuple[int, int], fine: tuple[int, int]) -> bool:
     return fine[0] % coarse[0] == 0 and fine[1] % coarse[1] == 0
 
 
-def block_orders(sizes: Sequence[tuple[int, int]]) -> list[Int[Tensor, " place"]]:
+def block_orders(sizes: Sequence[tuple[int, int]]) -> list[Int[Tensor, " _place"]]:
     """Raster index of each place in block order, for grids of (rows, columns) given coarse to fine.
 
     Raises:
@@ -161,7 +162,7 @@ def energy(embedding: Embedding) -> Float[Tensor, "place image"]:
     return total
 
 
-Directions = list[Float[Tensor, "place feature child signature"]]
+Directions = list[Float[Tensor, "_place _feature _child signature"]]
 
 
 def project(embedding: Embedding, directions: Directions) -> Float[Tensor, "place image signature"]:

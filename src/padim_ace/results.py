@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -140,9 +141,10 @@ def provenance(
 
 
 def collect(parts: Iterable[Path | str], out: Path | str) -> None:
-    """Join the folders of several runs (each with scores.csv and provenance.json) into one results folder.
+    """Join the folders of several runs, each with scores.csv and provenance.json, into one.
 
-    ``provenance.json`` keeps what each run said, under the name of its folder.
+    ``provenance.json`` keeps what each run said, under its folder's name. The runs' ``not_run.csv`` (what
+    could not be run and why) are joined too where there are any.
 
     Raises
     ------
@@ -153,7 +155,17 @@ def collect(parts: Iterable[Path | str], out: Path | str) -> None:
     scores = merge_scores(folder / "scores.csv" for folder in folders)
     runs = {folder.name: read_json(folder / "provenance.json") for folder in folders}
     write_scores(scores, Path(out) / "scores.csv")
+    idle = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in _not_run(folders)]
+    if idle:
+        rows = pd.concat(idle, ignore_index=True)
+        write_text(
+            rows.sort_values(list(rows)).to_csv(index=False, lineterminator="\n"), Path(out) / "not_run.csv"
+        )
     write_json({"runs": runs}, Path(out) / "provenance.json")
+
+
+def _not_run(folders: Iterable[Path]) -> list[Path]:
+    return [folder / "not_run.csv" for folder in folders if (folder / "not_run.csv").is_file()]
 
 
 def project_path(path: Path | str) -> Path:
@@ -280,4 +292,8 @@ def _device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(
+        r"^model name\s*: (.+)$", cpuinfo.read_text() if cpuinfo.is_file() else "", re.MULTILINE
+    )
+    return models[0] if models else platform.processor() or platform.machine()
