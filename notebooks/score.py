@@ -3,7 +3,7 @@
 #
 # :::{admonition} This notebook
 # :class: dropdown note
-# Reads a prepared dataset; writes `scores.csv`, `provenance.json`, `seeds.json`, `image_scores.npz` and `maps.npz` to the
+# Reads a prepared dataset; writes `scores.csv`, `supervision.csv`, `selection.csv`, `provenance.json`, `seeds.json`, `image_scores.npz` and `maps.npz` to the
 # folder `out`. Needs the backbone's weights. On one core of a laptop it takes about a minute per thousand images.
 # :::
 #
@@ -34,8 +34,15 @@ from IPython.display import Markdown, display
 from padim_ace import results
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
-from padim_ace.detectors import BEYOND, DEVIATIONS, MINED, PADIM, PADIM_ACE, TABLES
-from padim_ace.experiment import Experiment, Settings, scores_frame, write_examples
+from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, PADIM, PADIM_ACE, SUPERVISION, TABLES
+from padim_ace.experiment import (
+    Experiment,
+    Settings,
+    chosen_patches,
+    metrics_frame,
+    split_frame,
+    write_examples,
+)
 
 torch.set_num_threads(threads)
 start = time.perf_counter()
@@ -51,7 +58,11 @@ settings = Settings(
 )
 network = load_backbone(backbone, image_size=settings.image_size)
 experiment = Experiment(
-    images, network, [*TABLES, *DEVIATIONS, *BEYOND], settings, validated=[PADIM, PADIM_ACE, MINED]
+    images,
+    network,
+    [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION],
+    settings,
+    validated=[PADIM, PADIM_ACE, *CANDIDATES],
 )
 display(
     Markdown(
@@ -77,7 +88,8 @@ pd.DataFrame(
 scores = experiment.run(folder)
 
 # %% tags=["hide-input"]
-frame = scores_frame(experiment, scores, dataset, backbone)
+chosen = chosen_patches(experiment, scores)
+frame, few = split_frame(metrics_frame(experiment, scores, dataset, backbone), chosen)
 write_examples(experiment, scores, folder / "maps.npz")
 np.savez_compressed(folder / "image_scores.npz", scores=scores.image.astype(np.float32))
 results.write_json(experiment.record(), folder / "seeds.json")
@@ -104,6 +116,10 @@ results.write_json(
         seconds=time.perf_counter() - start,
     ),
     folder / "provenance.json",
+)
+results.write_text(few.to_csv(index=False), folder / "supervision.csv")
+results.write_text(
+    chosen.assign(dataset=dataset, backbone=backbone).to_csv(index=False), folder / "selection.csv"
 )
 results.write_scores(frame, folder / "scores.csv")
 experiment.forget(folder)

@@ -1,4 +1,5 @@
-"""The statistics on a background with one place: against naive oracles, and the invariances that define ACE."""
+"""The statistics on a background with one place: against naive oracles, and the invariances that define ACE.
+"""
 
 import numpy as np
 import oracles

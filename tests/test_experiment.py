@@ -12,12 +12,31 @@ from sklearn.metrics import roc_auc_score
 from padim_ace import results
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
-from padim_ace.detectors import BEYOND, DEVIATIONS, MINED, PADIM, PADIM_ACE, TABLES, Detector
-from padim_ace.experiment import Experiment, Settings, scores_frame, write_examples
+from padim_ace.detectors import (
+    BEYOND,
+    CANDIDATES,
+    DEVIATIONS,
+    PADIM,
+    PADIM_ACE,
+    SUPERVISION,
+    TABLES,
+    Detector,
+)
+from padim_ace.experiment import (
+    Experiment,
+    Settings,
+    chosen_patches,
+    metrics_frame,
+    split_frame,
+    write_examples,
+)
 
 SIZE = (48, 48)
-SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7, mined_patches=3)
-DETECTORS = [*TABLES, *DEVIATIONS, *BEYOND]
+SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
+SMALL = [d for d in BEYOND if ":256" not in d.signature]  # the images here have 144 patches
+FEW = [d for d in SUPERVISION if d.images < 20]
+DETECTORS = [*TABLES, *DEVIATIONS, *SMALL, *FEW]
+VALIDATED = [PADIM, PADIM_ACE, *(d for d in CANDIDATES if d in SMALL)]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +46,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def experiment(dataset):
-    return Experiment(
-        dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, [PADIM, PADIM_ACE, MINED]
-    )
+    return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, VALIDATED)
 
 
 @pytest.fixture(scope="module")
@@ -153,18 +170,43 @@ def test_pooled_signatures(experiment, scores, brute):
     covered = torch.nn.functional.avg_pool2d(masks[:, None], SIZE[0] // h).reshape(n, -1).numpy()
     mined = np.zeros_like(covered)
     for image in range(n):
-        mined[image, np.argsort(length[image])[-SETTINGS.mined_patches :]] = 1
-    for name, weights in (("masked", covered), ("mined", mined)):
+        mined[image, np.argsort(length[image])[-4:]] = 1
+    given = np.random.default_rng(experiment.seeds[0].seed).permutation(n)[:5]
+    few = np.zeros_like(covered)
+    few[given] = covered[given]
+    for name, weights in (("masked", covered), ("mined:4", mined), ("masked/5", few)):
         direction = (weights[..., None] * unit).sum((0, 1))
-        direction /= np.linalg.norm(direction)
 
-        def cosine(x, p, direction=direction):
+        def cosine(x, p, direction=direction / np.linalg.norm(direction)):
             y = whiten[p] @ (x - mean[:, p])
             return y @ direction / np.linalg.norm(y)
 
         check(experiment, scores, brute, Detector("ace", "full", "", name, "centred"), cosine)
-        check(experiment, scores, brute, Detector("amf", "full", "", name, "centred"),
-              lambda x, p, t=direction: whiten[p] @ (x - mean[:, p]) @ t)  # fmt: skip
+    direction = (covered[..., None] * unit).sum((0, 1))
+    direction /= np.linalg.norm(direction)
+    check(experiment, scores, brute, Detector("amf", "full", "", "masked", "centred"),
+          lambda x, p: whiten[p] @ (x - mean[:, p]) @ direction)  # fmt: skip
+
+
+def test_the_patches_to_mine_are_chosen_on_validation_images(experiment, scores):
+    chosen = chosen_patches(experiment, scores)
+    seed = experiment.seeds[1]
+    held_out = seed.roles == "validation"
+    rows = chosen[chosen["seed"] == 1].set_index("patches")
+    assert set(rows.index) == {4, 16, 64} and rows["chosen"].sum() == 1
+    for patches, row in rows.iterrows():
+        number = experiment.detectors.index(Detector("ace", "full", "", f"mined:{patches}", "centred"))
+        expected = oracles.auroc(scores.image[1, number, held_out], experiment.dataset.anomalous[held_out])
+        assert row["validation_auroc"] == pytest.approx(expected)
+    best = rows[rows["validation_auroc"] == rows["validation_auroc"].max()].index.max()
+    assert rows["chosen"][best]
+    every = metrics_frame(experiment, scores, "fake", "lite0")
+    kept, few = split_frame(every, chosen)
+    mine = kept[(kept["signature"] == "mined") & (kept["seed"] == 1)].reset_index(drop=True)
+    theirs = every[(every["signature"] == f"mined:{best}") & (every["seed"] == 1)].reset_index(drop=True)
+    assert mine["value"].tolist() == theirs["value"].tolist()
+    assert set(kept["signature"]) == {"", "mean", "masked", "mined"}
+    assert set(few["images"]) == {1, 5} and set(few["signature"]) == {"masked", "mined"}
 
 
 def test_shared_background(experiment, scores, brute):
@@ -216,12 +258,13 @@ def test_scores_are_bounded(experiment, scores):
 
 def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, monkeypatch):
     first = tmp_path / "first.csv"
-    results.write_scores(scores_frame(experiment, scores, "fake", "lite0"), first)
+    frame = split_frame(
+        metrics_frame(experiment, scores, "fake", "lite0"), chosen_patches(experiment, scores)
+    )[0]
+    results.write_scores(frame, first)
 
     def fresh():
-        return Experiment(
-            dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, [PADIM, PADIM_ACE, MINED]
-        )
+        return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, VALIDATED)
 
     killed = fresh()
     monkeypatch.setattr(killed, "_score_pass", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -235,7 +278,9 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
     monkeypatch.setattr(resumed, "_fit_pass", refuse)
     monkeypatch.setattr(resumed, "_signature_pass", refuse)
     second = tmp_path / "second.csv"
-    results.write_scores(scores_frame(resumed, resumed.run(tmp_path / "work"), "fake", "lite0"), second)
+    again = resumed.run(tmp_path / "work")
+    frame = split_frame(metrics_frame(resumed, again, "fake", "lite0"), chosen_patches(resumed, again))[0]
+    results.write_scores(frame, second)
     assert first.read_bytes() == second.read_bytes()
     other = Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [PADIM], SETTINGS)
     monkeypatch.setattr(other, "_fit_pass", refuse)
@@ -246,7 +291,7 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
 
 
 def test_frame_and_examples(experiment, scores, tmp_path):
-    frame = scores_frame(experiment, scores, "fake", "lite0")
+    frame = metrics_frame(experiment, scores, "fake", "lite0")
     assert len(frame) == 2 * len(DETECTORS) * 7
     assert frame["value"].between(0, 1).all()
     write_examples(experiment, scores, tmp_path / "maps.npz", count=3)
@@ -274,7 +319,7 @@ def test_wrong_settings_and_detectors():
         Settings(precision="int8")
     with pytest.raises(ValueError, match="found 'padin'"):
         Detector("padin")
-    with pytest.raises(ValueError, match="mean, masked, mined, found ''"):
+    with pytest.raises(ValueError, match="mean, masked or mined.*found ''"):
         Detector("ace")
     with pytest.raises(ValueError, match="convention"):
         Detector("ace", "full", "", "mean", "centred+D9")

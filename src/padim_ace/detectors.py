@@ -3,6 +3,7 @@ many."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,14 +26,21 @@ from padim_ace.inner_products import (
 from padim_ace.published_code import deviations, scramble
 from padim_ace.pyramid import Embedding, flatten
 
+DEFAULT_PATCHES = 16
 STATISTICS = ("padim", "ace", "amf")
 BACKGROUNDS = ("patch", "pooled", "shared")
-SIGNATURES = ("mean", "masked", "mined")
+MINED_PATCHES = (4, 16, 64, 256)
+"""Patches of each anomalous image that a mined signature may pool; the validation images decide."""
+FEW_IMAGES = (1, 5, 20, 100)
+"""How many anomalous images a signature is given, where less supervision is studied."""
 
 
 @dataclass(frozen=True, order=True)
 class Detector:
     """One detector, named as in the columns of ``scores.csv``.
+
+    ``signature`` is ``mean``, ``masked`` or ``mined`` (:mod:`padim_ace.signature`). A pooled one may end in
+    ``:16``, the patches mined from each image, and in ``/20``, the number of anomalous images it is given.
 
     ``name`` is a statistic (``padim``, ``ace``, ``amf``: adaptive matched filter), then ``_pooled`` or
     ``_shared`` if the background is not the one per patch.
@@ -52,12 +60,13 @@ class Detector:
         if self.covariance not in ("full", "diagonal", "isotropic"):
             raise ValueError(f"covariance: expected full, diagonal or isotropic, found {self.covariance!r}")
         if self.statistic != "padim":
-            if self.signature not in SIGNATURES:
+            if not re.fullmatch(r"mean|masked(/\d+)?|mined(:\d+)?(/\d+)?", self.signature):
                 raise ValueError(
-                    f"signature: expected one of {', '.join(SIGNATURES)}, found {self.signature!r}"
+                    "signature: expected mean, masked or mined, perhaps :patches and /images, "
+                    f"found {self.signature!r}"
                 )
             switched = deviations(self.convention)
-            if self.signature != "mean" and (switched or self.covariance != "full"):
+            if self.pooled and (switched or self.covariance != "full"):
                 raise ValueError(
                     f"{self.signature} signature: expected full covariance and no deviation, found {self}"
                 )
@@ -75,6 +84,23 @@ class Detector:
     def background(self) -> str:
         """``patch``, ``pooled`` or ``shared``."""
         return self.name.partition("_")[2] or "patch"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether its signature is one direction for all places."""
+        return self.signature.startswith(("masked", "mined"))
+
+    @property
+    def patches(self) -> int:
+        """How many patches of an image are mined, where its signature is mined."""
+        found = re.search(r":(\d+)", self.signature)
+        return int(found[1]) if found else DEFAULT_PATCHES
+
+    @property
+    def images(self) -> int | None:
+        """How many anomalous images make its signature; all, if None."""
+        found = re.search(r"/(\d+)", self.signature)
+        return int(found[1]) if found else None
 
     @property
     def deviations(self) -> frozenset[str]:
@@ -97,17 +123,19 @@ class Detector:
         }
 
 
-def _structures(convention: str) -> list[Detector]:
-    full_and_diagonal = [Detector("ace", c, "", "mean", convention) for c in ("full", "diagonal")]
-    return [*full_and_diagonal, *(Detector("ace", "isotropic", a, "mean", convention) for a in AGGREGATIONS)]
+def _ace(covariance: str, convention: str, aggregation: str = "") -> Detector:
+    return Detector("ace", covariance, aggregation, "mean", convention)
 
 
 PADIM = Detector("padim")
 PADIM_ACE = Detector("ace", "full", "", "mean", "centred")
 """The paper's detector as its text describes it."""
-MINED = Detector("ace", "full", "", "mined", "centred")
-"""PaDiM-ACE with a signature mined from image labels."""
-TABLES: list[Detector] = [PADIM, *(d for c in ("published", "equation", "centred") for d in _structures(c))]
+CONVENTIONS = ("published", "equation", "centred")
+TABLES: list[Detector] = [
+    PADIM,
+    *(_ace(covariance, convention) for convention in CONVENTIONS for covariance in ("full", "diagonal")),
+    *(_ace("isotropic", convention, a) for convention in CONVENTIONS for a in AGGREGATIONS),
+]
 """Every detector of the paper's own tables, in the three conventions."""
 
 _OF_FULL = ("D1", "D3", "D4", "D5")
@@ -122,13 +150,20 @@ BEYOND: list[Detector] = [
     Detector("padim_pooled"),
     Detector("padim_shared"),
     *(
-        Detector(f"{statistic}{background}", "full", "", signature, "centred")
-        for statistic in ("ace", "amf")
-        for background in ("", "_pooled", "_shared")
-        for signature in ("masked", "mined")
+        Detector(name, "full", "", signature, "centred")
+        for name in ("ace", "ace_pooled", "ace_shared", "amf")
+        for signature in ("masked", *(f"mined:{patches}" for patches in MINED_PATCHES))
     ),
 ]
 """Signatures and backgrounds beyond the paper's."""
+CANDIDATES: list[Detector] = [d for d in BEYOND if d.name == "ace" and d.signature.startswith("mined")]
+"""Those among which the validation images choose how many patches to mine."""
+SUPERVISION: list[Detector] = [
+    Detector("ace", "full", "", f"{signature}/{images}", "centred")
+    for signature in ("masked", f"mined:{DEFAULT_PATCHES}")
+    for images in FEW_IMAGES
+]
+"""Signatures of few anomalous images."""
 
 
 @dataclass
@@ -248,7 +283,7 @@ def _prepared(
     if not numbers:
         return
     assert signatures is not None
-    pooled = [n for n in numbers if detectors[n].signature != "mean"]
+    pooled = [n for n in numbers if detectors[n].pooled]
     scrambled = [n for n in numbers if "D3" in detectors[n].deviations]
     plain = [n for n in numbers if n not in pooled and n not in scrambled]
     if pooled:

@@ -25,15 +25,13 @@ from tqdm.auto import tqdm
 from padim_ace.backbones import Backbone
 from padim_ace.background import Background, Moments, fit_background
 from padim_ace.dataset import Batch, PreparedDataset, batches
-from padim_ace.detectors import MINED, PADIM, PADIM_ACE, Detector, Scorer, SignatureSet
+from padim_ace.detectors import CANDIDATES, PADIM, PADIM_ACE, Detector, Scorer, SignatureSet
 from padim_ace.embedding import Embedder, FeatureSubset
 from padim_ace.inner_products import Full, Shape
 from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
 from padim_ace.metrics import Histogram, Truth, image_metrics
 from padim_ace.pyramid import Embedding, energy
 from padim_ace.signature import MeanSignature, PooledSignature, mined_weights
-
-HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Settings:
     features: int = 100
     image_size: tuple[int, int] = (256, 256)
     batch_size: int = 16
-    mined_patches: int = 16
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 2
@@ -157,29 +154,30 @@ class Experiment:
     def _signature_pass(self) -> list[dict]:
         """Signature images are the same for every seed; the features are not."""
         unnormalised = any("D4" in d.deviations for d in self.detectors)
-        pooled = sorted(
-            {(d.signature, d.background) for d in self.detectors if d.signature in ("masked", "mined")}
-        )
-        masks = any(signature == "masked" for signature, _ in pooled)
+        pooled = {(d.signature, d.background): d for d in self.detectors if d.pooled}
+        masks = any(d.signature.startswith("masked") for d in pooled.values())
         means = [MeanSignature() for _ in self.seeds]
         raw = [MeanSignature() for _ in self.seeds]
         pools = [{key: PooledSignature() for key in pooled} for _ in self.seeds]
-        products = [{kind: Full(b, self.shape(s)) for kind, b in s.backgrounds.items()} for s in self.seeds]
+        products = [{k: Full(b, self.shape(s)) for k, b in s.backgrounds.items()} for s in self.seeds]
+        ranks = [self._signature_ranks(seed) for seed in self.seeds]
         for batch in self._batches(["signature"], "signature", masks):
             embedding = self._embed(batch)
             covered = self._covered(batch) if masks else None
             for number, seed in enumerate(self.seeds):
                 chosen = seed.subset.select(embedding)
                 means[number].update(chosen)
-                for kind in sorted({kind for _, kind in pooled}):
-                    white = products[number][kind].whiten(seed.backgrounds[kind].centre(chosen))
-                    length = energy(white)
-                    if (key := ("masked", kind)) in pools[number]:
-                        assert covered is not None
-                        pools[number][key].update(white, length, covered)
-                    if (key := ("mined", kind)) in pools[number]:
-                        mined = mined_weights(length, self.settings.mined_patches)
-                        pools[number][key].update(white, length, mined)
+                rank = torch.from_numpy(ranks[number][batch.index]).to(self.device)
+                white = {k: p.whiten(seed.backgrounds[k].centre(chosen)) for k, p in products[number].items()}
+                length = {kind: energy(stages) for kind, stages in white.items()}
+                for key, detector in pooled.items():
+                    kind = detector.background
+                    mined = detector.signature.startswith("mined")
+                    weights = mined_weights(length[kind], detector.patches) if mined else covered
+                    assert weights is not None
+                    if detector.images is not None:
+                        weights = weights * (rank < detector.images)
+                    pools[number][key].update(white[kind], length[kind], weights)
             if unnormalised:
                 embedding = self._embed(batch, normalise=False)
                 for number, seed in enumerate(self.seeds):
@@ -192,6 +190,13 @@ class Experiment:
             }
             for mean, other, pool_of in zip(means, raw, pools, strict=True)
         ]
+
+    def _signature_ranks(self, seed: SeedRun) -> np.ndarray:
+        """The order in which a seed is given signature images, where a detector gets only a few."""
+        index = np.flatnonzero(seed.roles == "signature")
+        ranks = np.full(len(self.dataset), len(self.dataset))
+        ranks[np.random.default_rng(seed.seed).permutation(index)] = np.arange(len(index))
+        return ranks
 
     def _covered(self, batch: Batch) -> Tensor:
         """The part of each patch that a mask covers, ``[place, image]`` in block order."""
@@ -206,17 +211,19 @@ class Experiment:
         scorers = [self.scorer(seed) for seed in self.seeds]
         size = (len(self.seeds), len(self.detectors), len(self.dataset))
         image = torch.full(size, torch.nan, device=self.device)
-        judged = {"test": range(len(self.detectors)), "validation": self._validated}
+        judged = {"test": list(range(len(self.detectors)))}
+        if self._validated:
+            judged["validation"] = self._validated
         histograms: dict[tuple[int, int, str], Histogram] = {}
         with_pixels = self.dataset.has_masks
-        for batch in self._batches(HELD_OUT, "score", with_pixels):
+        for batch in self._batches(list(judged), "score", with_pixels):
             embedding = self._embed(batch)
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
             for number, (seed, scorer) in enumerate(zip(self.seeds, scorers, strict=True)):
                 roles = seed.roles[batch.index]
                 for role, detectors in judged.items():
                     members = np.flatnonzero(roles == role)
-                    if not len(members) or not detectors:
+                    if not len(members):
                         continue
                     on_device = torch.from_numpy(members).to(self.device)
                     where = torch.from_numpy(batch.index[members]).to(self.device)
@@ -306,8 +313,31 @@ class Experiment:
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
-def scores_frame(experiment: Experiment, scores: Scores, dataset: str, backbone: str) -> pd.DataFrame:
-    """The test metrics as rows of ``scores.csv``."""
+def chosen_patches(experiment: Experiment, scores: Scores) -> pd.DataFrame:
+    """How many patches to mine, chosen on the validation images: the most among those with the best image
+    AUROC.
+
+    One row per seed and candidate: ``seed``, ``patches``, ``validation_auroc``, ``chosen``.
+    """
+    rows = []
+    for s, seed in enumerate(experiment.seeds):
+        held_out = seed.roles == "validation"
+        labels = experiment.dataset.anomalous[held_out]
+        found = {
+            detector.patches: image_metrics(scores.image[s, d, held_out], labels)["auroc"]
+            for d, detector in enumerate(experiment.detectors)
+            if detector in CANDIDATES
+        }
+        best = max(found, key=lambda patches: (found[patches], patches))
+        for patches, value in found.items():
+            rows.append(
+                {"seed": seed.seed, "patches": patches, "validation_auroc": value, "chosen": patches == best}
+            )
+    return pd.DataFrame(rows)
+
+
+def metrics_frame(experiment: Experiment, scores: Scores, dataset: str, backbone: str) -> pd.DataFrame:
+    """The test metrics of every detector, in the columns of ``scores.csv``."""
     rows = []
     anomalous = experiment.dataset.anomalous
     for s, seed in enumerate(experiment.seeds):
@@ -323,6 +353,20 @@ def scores_frame(experiment: Experiment, scores: Scores, dataset: str, backbone:
     return pd.DataFrame(rows)
 
 
+def split_frame(frame: pd.DataFrame, chosen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of ``scores.csv``, where a mined signature is the chosen one, and those of signatures of few
+    images.
+
+    The latter have ``images`` beside the other columns; their signature is ``masked`` or ``mined``.
+    """
+    parts = frame["signature"].str.extract(r"^(\w*)(?::(?P<patches>\d+))?(?:/(?P<images>\d+))?$")
+    few = parts["images"].notna()
+    best = chosen[chosen["chosen"]].set_index("seed")["patches"]
+    passed_over = parts["patches"].notna() & (parts["patches"] != frame["seed"].map(best).astype(str))
+    named = frame.assign(signature=parts[0])
+    return named[~few & ~passed_over], named[few].assign(images=parts["images"][few].astype(int))
+
+
 def write_examples(experiment: Experiment, scores: Scores, path: Path, count: int = 6) -> None:
     """Maps of a few test images of the first seed, for the localisation figure; written whole or not at all.
 
@@ -330,7 +374,9 @@ def write_examples(experiment: Experiment, scores: Scores, path: Path, count: in
     from the lowest to the highest: failures are among them, and nobody chose.
     """
     seed = experiment.seeds[0]
-    keys = {"padim": PADIM, "ace": PADIM_ACE, "mined": MINED}
+    patches = chosen_patches(experiment, scores).query("chosen")["patches"].iloc[0]
+    mined = next(detector for detector in CANDIDATES if detector.patches == patches)
+    keys = {"padim": PADIM, "ace": PADIM_ACE, "mined": mined}
     numbers = {key: experiment.detectors.index(detector) for key, detector in keys.items()}
     test = np.flatnonzero((seed.roles == "test") & experiment.dataset.anomalous)
     ordered = test[np.argsort(scores.image[0, numbers["ace"], test], kind="stable")]
