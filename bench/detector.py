@@ -1,0 +1,334 @@
+"""Time and memory of the one pass, as ratios within one run. `make bench` runs this; it reports and asserts
+nothing.
+
+Real MSTAR images from PADIM_ACE_DATA with ResNet-18 from PADIM_ACE_WEIGHTS, else simulated images and
+EfficientNet-Lite0. Each ratio is the median of pairs timed in turn, with the same number of threads on both
+sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_prep import prepare
+from padim_ace import results
+from padim_ace.ace import ace
+from padim_ace.backbones import load_backbone
+from padim_ace.background import Moments, fit_background
+from padim_ace.dataset import PreparedDataset, batches
+from padim_ace.detectors import PADIM, PADIM_ACE, Detector
+from padim_ace.experiment import Experiment, Settings, metrics_frame
+from padim_ace.inner_products import Full, Shape
+from padim_ace.pyramid import flatten
+
+ROOT = Path(__file__).resolve().parents[1]
+GRID = [
+    PADIM,
+    *(
+        Detector("ace", covariance, aggregation, "mean", convention)
+        for covariance, aggregation in (("full", ""), ("diagonal", ""), ("isotropic", "mean_diagonal"))
+        for convention in ("published", "centred")
+    ),
+]
+"""PaDiM, and ACE full, diagonal and isotropic, as published and corrected."""
+
+
+def prepared_images() -> tuple[PreparedDataset, str]:
+    """The images, prepared once, and the backbone to use on them."""
+    data = os.environ.get("PADIM_ACE_DATA")
+    if data:
+        root = prepare("mstar", Path(data) / "MSTAR", ROOT / "build/bench/mstar", processes=2)
+    else:
+        root = prepare("demo_vehicle", None, ROOT / "build/bench/demo_vehicle", processes=2)
+    return PreparedDataset.open(root), "resnet18" if os.environ.get(
+        "PADIM_ACE_WEIGHTS"
+    ) else "tf_efficientnet_lite0"
+
+
+def subset(dataset: PreparedDataset, scenes: int) -> PreparedDataset:
+    """Scenes at equal steps through the dataset: each as a normal and an anomalous image."""
+    kept = []
+    for label in ("normal", "anomalous"):
+        rows = np.flatnonzero(dataset.manifest["label"] == label)
+        kept.append(rows[np.linspace(0, len(rows) - 1, min(scenes, len(rows))).round().astype(int)])
+    return PreparedDataset(dataset.root, dataset.manifest.iloc[np.concatenate(kept)].reset_index(drop=True))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def paired(
+    first: Callable[[], object], second: Callable[[], object], repeats: int
+) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of the ratios of pairs timed in turn, after a pair that is not
+    counted."""
+    first()
+    second()
+    pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
+    return (
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+        statistics.median(a / b for a, b in pairs),
+    )
+
+
+def experiment(
+    dataset: PreparedDataset, backbone: str, detectors: list[Detector], seeds: int, precision="float32"
+):
+    """A fresh experiment with so many seeds."""
+    settings = Settings(seeds=tuple(range(seeds)), precision=precision)
+    return Experiment(dataset, load_backbone(backbone), detectors, settings)
+
+
+def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) -> tuple[float, float, float]:
+    """The whole grid over a bare pass of the same images, decoded in the same way.
+
+    The published convention embeds its signature images without normalisation: another input, so another
+    image of the bare pass.
+    """
+    probe = experiment(dataset, backbone, GRID, 3)
+    roles = np.stack([seed.roles for seed in probe.seeds])
+    passes = [np.flatnonzero((roles == role).any(0)) for role in ("train", "signature", "signature", "test")]
+    model = probe.embedder.backbone
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for index in passes:
+                for batch in batches(dataset, index, (256, 256), 16):
+                    model(model.normalise(batch.images).contiguous(memory_format=torch.channels_last))
+
+    return paired(lambda: experiment(dataset, backbone, GRID, 3).run(), bare, repeats)
+
+
+def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) -> tuple[float, float, float]:
+    """anomalib's PaDiM through its Engine, fit and test, over ours on images of the same number, size and
+    layout."""
+    from anomalib.data import Folder
+    from anomalib.engine import Engine
+    from anomalib.models import Padim
+
+    logging.getLogger("anomalib").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    layers = load_backbone(backbone).layers
+    with tempfile.TemporaryDirectory() as folder:
+        for label in ("normal", "anomalous", "masks"):
+            (Path(folder) / label).mkdir()
+        table = dataset.manifest
+        ours = table[(table["label"] == "normal") | (table["split"] == "test")]
+        for path in [*ours["path"], *(mask for mask in ours["mask"] if mask)]:
+            os.link(dataset.root / path, Path(folder) / path)
+
+        def theirs() -> None:
+            model = Padim(
+                backbone=backbone, layers=layers, pre_trained=False, n_features=100, visualizer=False
+            )
+            weights = load_backbone(backbone).model.state_dict()
+            model.model.feature_extractor.feature_extractor.load_state_dict(weights)
+            data = Folder(
+                "bench",
+                root=folder,
+                normal_dir="normal",
+                abnormal_dir="anomalous",
+                mask_dir="masks",
+                train_batch_size=16,
+                eval_batch_size=16,
+                num_workers=2,
+                seed=0,
+            )
+            engine = Engine(
+                default_root_dir=Path(folder) / "results",
+                accelerator="cpu",
+                enable_progress_bar=False,
+                logger=False,
+            )
+            engine.fit(model, datamodule=data)
+            engine.test(model, datamodule=data, verbose=False)
+
+        return paired(theirs, lambda: experiment(dataset, backbone, [PADIM], 1).run(), repeats)
+
+
+def peak_memory(dataset: PreparedDataset, backbone: str, images: int) -> float:
+    """Peak resident memory in MB of a process that fits PaDiM to so many normal images, and scores."""
+    command = [sys.executable, __file__, "--peak", str(dataset.root), backbone, str(images)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def fit_and_print_peak(root: str, backbone: str, images: int) -> None:
+    """What :func:`peak_memory` runs. The number held out is the same for every number that trains."""
+    dataset = PreparedDataset.open(root)
+    normal, anomalous = (
+        np.flatnonzero(dataset.manifest["label"] == label) for label in ("normal", "anomalous")
+    )
+    # images are repeated where the dataset has too few
+    rows = np.concatenate([np.resize(normal, images * 5 // 4), anomalous[:: max(1, len(anomalous) // 40)]])
+    small = PreparedDataset(dataset.root, dataset.manifest.iloc[rows].reset_index(drop=True))
+    run = experiment(small, backbone, [PADIM], 1)
+    roles = run.seeds[0].roles
+    extra = np.flatnonzero((roles == "test") & ~small.anomalous)[20:]
+    roles[extra] = "validation"
+    run.run()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def published_scoring(
+    x: torch.Tensor, mean: torch.Tensor, precision: torch.Tensor, s: torch.Tensor
+) -> torch.Tensor:
+    """The published step: each batch decomposes every patch's matrix again, whitens, normalises, multiplies.
+
+    x is [image, place, feature], mean and s [place, feature], precision [place, feature, feature].
+    """
+    u, d, _ = torch.linalg.svd(precision)
+    whiten = d.rsqrt().unsqueeze(-1) * u.mT
+    white = torch.nn.functional.normalize(torch.einsum("pij,npj->npi", whiten, x - mean), dim=-1)
+    target = torch.nn.functional.normalize(torch.einsum("pij,pj->pi", whiten, s), dim=-1)
+    return torch.einsum("npi,pi->np", white, target)
+
+
+def reference_scoring_over_ours(repeats: int) -> dict[str, float]:
+    """The published scoring step over ours on the same embeddings: 16 images, 4,096 patches, 100 features.
+
+    Ours is timed on the feature pyramid, which is what the backbone gives, and on the flat embedding.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sizes, features = ((16, 16), (32, 32), (64, 64)), (57, 29, 14)
+    pyramid = [
+        torch.randn(rows * columns, 216, count, generator=generator)
+        for (rows, columns), count in zip(sizes, features, strict=True)
+    ]
+    flat = [flatten(pyramid)]
+    x, mean, precision, ours_flat = _scoring(flat)
+    *_, ours_pyramid = _scoring(pyramid)
+    signature = x[0] - mean
+    published = published_scoring(x, mean, precision, signature)
+    for ours in (ours_flat, ours_pyramid):  # the published step is given Σ⁻¹, so its whitening is by Σ^(+1/2)
+        assert ours().shape == published.T.shape
+    reference = statistics.median(
+        seconds(lambda: published_scoring(x, mean, precision, signature)) for _ in range(repeats)
+    )
+    return {
+        name: reference / statistics.median(seconds(ours) for _ in range(20))
+        for name, ours in (("flat", ours_flat), ("pyramid", ours_pyramid))
+    }
+
+
+def _scoring(embedding: list[torch.Tensor]):
+    """Tensors for the published step, and our own step as a function, from 16 of the images and a fit to 200.
+    """
+    moments = Moments()
+    moments.update([stage[:, 16:] for stage in embedding])
+    background = fit_background(moments)
+    product = Full(background, Shape.of(embedding))
+    batch = [stage[:, :16].contiguous() for stage in embedding]
+    prepared = product.prepare([stage[:, :1].contiguous() for stage in background.centre(batch)])
+
+    def ours() -> torch.Tensor:
+        energy, (projection,) = product.measure(background.centre(batch), [prepared])
+        return ace(projection[..., 0], energy, prepared.energy)
+
+    x = flatten(batch).transpose(0, 1).contiguous()
+    white = background.whitening.own[-1]
+    return x, flatten([m.unsqueeze(1) for m in background.mean])[:, 0], white.mT @ white, ours
+
+
+def auroc_by_precision(dataset: PreparedDataset, backbone: str) -> dict[str, dict[str, float]]:
+    """Image and pixel AUROC in both precisions, and the seconds of each run."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        run = experiment(dataset, backbone, [PADIM, PADIM_ACE], 1, precision)
+        start = time.perf_counter()
+        frame = metrics_frame(run, run.run(), "bench", backbone)
+        row = {"seconds": time.perf_counter() - start}
+        for r in frame[frame["metric"] == "auroc"].itertuples():
+            row[f"{r.detector}_{r.level}_auroc"] = r.value
+        found[precision] = row
+    return found
+
+
+def main() -> None:
+    """Run everything and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peak", nargs=3, metavar=("ROOT", "BACKBONE", "IMAGES"), help=argparse.SUPPRESS)
+    parser.add_argument("--scenes", type=int, default=400, help="scenes for the timings")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs for each ratio")
+    arguments = parser.parse_args()
+    threads = min(2, os.cpu_count() or 1)
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore")
+    if arguments.peak:
+        root, backbone, images = arguments.peak
+        fit_and_print_peak(root, backbone, int(images))
+        return
+    whole, backbone = prepared_images()
+    dataset = subset(whole, arguments.scenes)
+    repeats = arguments.repeats
+    print(
+        f"{whole.root.name}: {len(dataset)} images; {backbone}; {threads} threads; medians of {repeats} pairs"
+    )
+    report: dict[str, object] = {}
+
+    def show(name: str, value: float, goal: str, detail: str) -> None:
+        report[name] = round(value, 3)
+        print(f"{name:30} {value:9.2f}   goal {goal:7}  {detail}", flush=True)
+
+    a, b, ratio = grid_over_backbone(dataset, backbone, repeats)
+    show(
+        "grid_over_backbone",
+        ratio,
+        "<= 1.3",
+        f"{a:.1f} s for {len(GRID)} detectors × 3 seeds, {b:.1f} s bare",
+    )
+    a, b, ratio = paired(
+        lambda: experiment(dataset, backbone, GRID, 10).run(),
+        lambda: experiment(dataset, backbone, GRID, 1).run(),
+        repeats,
+    )
+    show("ten_seeds_over_one", ratio, "<= 1.5", f"{a:.1f} s, {b:.1f} s")
+    a, b, ratio = anomalib_over_ours(dataset, backbone, repeats)
+    show("anomalib_over_ours", ratio, ">= 3", f"{a:.1f} s by anomalib's Engine, {b:.1f} s here")
+    a, b = (peak_memory(whole, backbone, images) for images in (2000, 200))
+    show("memory_2000_over_200", a / b, "<= 1.1", f"{a:.0f} MB, {b:.0f} MB at the peak")
+    found = reference_scoring_over_ours(repeats)
+    show(
+        "reference_scoring_over_ours",
+        found["pyramid"],
+        ">= 100",
+        f"{found['flat']:.0f} on the flat embedding",
+    )
+    by_precision = auroc_by_precision(dataset, backbone)
+    for name, row in by_precision.items():
+        print(f"{name:10}", "  ".join(f"{key} {value:.4f}" for key, value in row.items()))
+    report.update(
+        precision=by_precision,
+        dataset=whole.root.name,
+        images=len(dataset),
+        backbone=backbone,
+        threads=threads,
+    )
+    results.write_json(report, ROOT / "bench/latest.json")
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
