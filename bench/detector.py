@@ -35,9 +35,10 @@ from padim_ace.backbones import load_backbone
 from padim_ace.background import Moments, fit_background
 from padim_ace.dataset import PreparedDataset, batches
 from padim_ace.detectors import PADIM, PADIM_ACE, Detector
-from padim_ace.experiment import Experiment, Settings, metrics_frame
+from padim_ace.experiment import Experiment, Settings
 from padim_ace.inner_products import Full, Shape
 from padim_ace.pyramid import flatten
+from padim_ace.reporting import metrics_frame
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = [

@@ -35,14 +35,8 @@ from padim_ace import results
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
 from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, PADIM, PADIM_ACE, SUPERVISION, TABLES
-from padim_ace.experiment import (
-    Experiment,
-    Settings,
-    chosen_patches,
-    metrics_frame,
-    split_frame,
-    write_examples,
-)
+from padim_ace.experiment import Experiment, Settings
+from padim_ace.reporting import chosen_patches, metrics_frame, split_frame, write_examples
 
 torch.set_num_threads(threads)
 start = time.perf_counter()

@@ -22,14 +22,8 @@ from padim_ace.detectors import (
     TABLES,
     Detector,
 )
-from padim_ace.experiment import (
-    Experiment,
-    Settings,
-    chosen_patches,
-    metrics_frame,
-    split_frame,
-    write_examples,
-)
+from padim_ace.experiment import Experiment, Settings
+from padim_ace.reporting import chosen_patches, metrics_frame, split_frame, write_examples
 
 SIZE = (48, 48)
 SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
@@ -154,7 +148,8 @@ def test_deviations_one_at_a_time(experiment, scores, brute):
         ("diagonal", "centred+D2"): (s - mean, np.linalg.inv(diagonal_of_precision)),
     }
     for (covariance, convention), (signature, sigma) in cases.items():
-        check(experiment, scores, brute, Detector("ace", covariance, "", "mean", convention),
+        detector = Detector("ace", covariance, "", "mean", convention)
+        check(experiment, scores, brute, detector,
               lambda x, p, s=signature, sigma=sigma: oracles.ace(x, s[:, p], mean[:, p], sigma[p]))  # fmt: skip
 
 
@@ -177,7 +172,9 @@ def test_pooled_signatures(experiment, scores, brute):
     for name, weights in (("masked", covered), ("mined:4", mined), ("masked/5", few)):
         direction = (weights[..., None] * unit).sum((0, 1))
 
-        def cosine(x, p, direction=direction / np.linalg.norm(direction)):
+        direction /= np.linalg.norm(direction)
+
+        def cosine(x, p, direction=direction):
             y = whiten[p] @ (x - mean[:, p])
             return y @ direction / np.linalg.norm(y)
 
