@@ -121,8 +121,8 @@ def load_backbone(
         WeightsError: if no weights are found, or a file's tensors are not the backbone's.
     """
     spec = specify(name, layers)
-    fixed = timm.get_pretrained_cfg(spec.timm_name).fixed_input_size
-    size: dict[str, Any] = {"img_size": image_size} if image_size and fixed else {}
+    config: Any = timm.get_pretrained_cfg(spec.timm_name)
+    size: dict[str, Any] = {"img_size": image_size} if image_size and config.fixed_input_size else {}
     finders = {"folder": _from_folder, "package": _from_package, "hub": _from_hub}
     if source == "random":
         model = timm.create_model(spec.timm_name, features_only=True, out_indices=spec.out_indices, **size)
@@ -155,12 +155,12 @@ def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
             f"backbone: expected one of {', '.join(BACKBONES)} or a timm model with layers, found {name!r}"
         )
     with torch.device("meta"):
-        model = timm.create_model(spec.timm_name, features_only=True)
+        model: Any = timm.create_model(spec.timm_name, features_only=True)
     stages = model.feature_info.module_name()
     wanted = list(layers or [])
     if not wanted or not set(wanted) <= set(stages):
         raise ValueError(f"layers: expected some of {', '.join(stages)} ({name}), found {wanted or None}")
-    config = timm.get_pretrained_cfg(spec.timm_name)
+    config: Any = timm.get_pretrained_cfg(spec.timm_name)
     return replace(
         spec,
         timm_name=f"{config.architecture}.{config.tag}",

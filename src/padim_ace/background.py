@@ -79,11 +79,9 @@ class Moments:
         add_products(scatter, offset, alpha=self.count)
         for block in scatter.tensors():
             dist.all_reduce(block)
-        dtype = self._total[0].dtype
         self.count = int(count)
-        self._shift = [c.to(dtype) for c in common]
-        self._total = [torch.zeros_like(s) for s in self._shift]
-        self._products = scatter.to(dtype)
+        self._shift, self._total = common, [torch.zeros_like(c) for c in common]
+        self._products = scatter
 
     def _require(self, images: int) -> None:
         if self.count < images:

@@ -39,6 +39,9 @@ COLUMNS = (
 )
 KEY = COLUMNS[:-1]
 
+JOINED = ("not_run.csv", "supervision.csv", "selection.csv")
+"""What could not be run and why; signatures of few images; how many patches to mine."""
+
 VOCABULARY: dict[str, frozenset[str]] = {
     "covariance": frozenset({"", "full", "diagonal", "isotropic"}),
     "aggregation": frozenset({"", "mean_diagonal", "mean_full", "determinant", "trace"}),
@@ -143,8 +146,8 @@ def provenance(
 def collect(parts: Iterable[Path | str], out: Path | str) -> None:
     """Join the folders of several runs, each with scores.csv and provenance.json, into one.
 
-    ``provenance.json`` keeps what each run said, under its folder's name. The runs' ``not_run.csv`` (what
-    could not be run and why) are joined too where there are any.
+    ``provenance.json`` and ``seeds.json`` (what each seed drew) keep what each run said, under its folder's
+    name. The other tables of the runs, :data:`JOINED`, are joined too where there are any.
 
     Raises
     ------
@@ -155,17 +158,17 @@ def collect(parts: Iterable[Path | str], out: Path | str) -> None:
     scores = merge_scores(folder / "scores.csv" for folder in folders)
     runs = {folder.name: read_json(folder / "provenance.json") for folder in folders}
     write_scores(scores, Path(out) / "scores.csv")
-    idle = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in _not_run(folders)]
-    if idle:
-        rows = pd.concat(idle, ignore_index=True)
-        write_text(
-            rows.sort_values(list(rows)).to_csv(index=False, lineterminator="\n"), Path(out) / "not_run.csv"
-        )
+    for name in JOINED:
+        paths = [folder / name for folder in folders if (folder / name).is_file()]
+        if paths:
+            parts = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
+            rows = pd.concat(parts, ignore_index=True)
+            text = rows.sort_values(list(rows)).to_csv(index=False, lineterminator="\n")
+            write_text(text, Path(out) / name)
+    drawn = {f.name: read_json(f / "seeds.json") for f in folders if (f / "seeds.json").is_file()}
+    if drawn:
+        write_json(drawn, Path(out) / "seeds.json")
     write_json({"runs": runs}, Path(out) / "provenance.json")
-
-
-def _not_run(folders: Iterable[Path]) -> list[Path]:
-    return [folder / "not_run.csv" for folder in folders if (folder / "not_run.csv").is_file()]
 
 
 def project_path(path: Path | str) -> Path:

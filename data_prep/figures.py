@@ -1,0 +1,177 @@
+"""What the notebook of a preparation shows: examples, counts, mask areas, suspicious masks, the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from padim_ace.figures import COLOURS, STYLE
+
+OUTLINE = COLOURS[4]
+LIMIT = 3.5  # robust z above which a mask's area is an outlier
+
+
+def _grey(path: Path) -> np.ndarray:
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def _panel(axis: Axes, image: np.ndarray, mask: np.ndarray | None, title: str = "") -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+    if mask is not None and mask.any():
+        padded = np.pad(mask, 1)  # closes outlines at the image's border
+        ticks = [np.arange(-1, side + 1) for side in mask.shape]
+        axis.contour(ticks[1], ticks[0], padded, levels=[0.5], colors=[OUTLINE], linewidths=0.9)
+        axis.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
+    axis.set_title(title, fontsize=9)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def counts(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images per class (rows) and split and label (columns), with totals."""
+    table = pd.crosstab(
+        manifest["class"], [manifest["split"], manifest["label"]], margins=True, margins_name="all"
+    )
+    return table.rename_axis(index="class", columns=["split", "label"])
+
+
+def mask_areas(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
+    """One row per mask: path, class, split, `area` in % of the image, and `z`.
+
+    z is the robust standard score of log(area) in its class, (x - median) / (1.4826 MAD).
+    """
+    table = manifest.loc[manifest["mask"] != "", ["path", "mask", "class", "split"]].reset_index(drop=True)
+    table["area"] = [100 * np.mean(_grey(folder / mask) > 0) for mask in table["mask"]]
+    logarithm = np.log(table["area"].clip(lower=1e-3))
+    groups = logarithm.groupby(table["class"])
+    deviation = (logarithm - groups.transform("median")).abs()
+    spread = 1.4826 * deviation.groupby(table["class"]).transform("median")
+    table["z"] = ((logarithm - groups.transform("median")) / spread.where(spread > 0)).fillna(0.0)
+    return table
+
+
+def examples(folder: Path, manifest: pd.DataFrame, rows: int = 4, seed: int = 0) -> Figure:
+    """Before, mask and after of two images per row: a row per class, or `rows` where there is one class."""
+    anomalous = manifest[manifest["label"] == "anomalous"]
+    names = sorted(set(anomalous["class"]))
+    rng = np.random.default_rng(seed)
+    if len(names) > 1:
+        picks = [rng.permutation(np.flatnonzero(anomalous["class"] == name))[:2] for name in names]
+    else:
+        picks = np.array_split(np.sort(rng.permutation(len(anomalous))[: 2 * rows]), rows)
+        names = names * rows
+    normal = manifest.loc[manifest["label"] == "normal", "path"].to_numpy()
+    with plt.rc_context(STYLE):
+        height = 1.36 * float((anomalous["height"] / anomalous["width"]).median())
+        figure = plt.figure(figsize=(8.6, height * len(names) + 0.3))
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+        grid = figure.add_gridspec(len(names), 7, width_ratios=[1, 1, 1, 0.08, 1, 1, 1])
+        for row, (name, pair) in enumerate(zip(names, picks, strict=True)):
+            for place, pick in enumerate(pair):
+                record = anomalous.iloc[pick]
+                image = _grey(folder / record["path"])
+                mask = _grey(folder / record["mask"]) > 0 if record["mask"] else np.zeros(image.shape, bool)
+                erased = folder / record["path"].replace("anomalous/", "normal/")
+                after = _grey(erased if erased.exists() else folder / str(rng.choice(normal)))
+                titles = ["before", "mask", "after" if erased.exists() else "a normal image"]
+                axes = [figure.add_subplot(grid[row, 4 * place + column]) for column in range(3)]
+                _panel(axes[0], image, mask, titles[0] if row == 0 else "")
+                _panel(axes[1], mask.astype(np.uint8) * 255, None, titles[1] if row == 0 else "")
+                _panel(axes[2], after, None, titles[2] if row == 0 else "")
+                if place == 0 and len(set(names)) > 1:
+                    axes[0].set_ylabel(name, fontsize=9)
+    return figure
+
+
+def area_figure(areas: pd.DataFrame) -> Figure:
+    """Histogram of the masks' areas by split and, where there are several classes, their spread in each."""
+    classes = sorted(set(areas["class"]))
+    wide = len(classes) > 1
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1,
+            2 if wide else 1,
+            figsize=(8.6, max(2.6, 0.28 * len(classes))),
+            layout="constrained",
+            squeeze=False,
+        )
+        order = [split for split in ("train", "test") if split in set(areas["split"])]
+        small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
+        sns.histplot(
+            areas, x="area", hue="split", hue_order=order, multiple="stack", bins=30, log_scale=small or None,
+            palette=list(COLOURS[: len(order)]), edgecolor="none", ax=axes[0, 0],
+        )  # fmt: skip
+        axes[0, 0].set(xlabel="mask area, % of the image", ylabel="masks")
+        if small:
+            axes[0, 0].xaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
+            axes[0, 0].xaxis.set_major_formatter("{x:g}")
+            axes[0, 0].xaxis.set_minor_locator(NullLocator())
+        if wide:
+            sns.boxplot(
+                areas, x="area", y="class", order=classes, color=COLOURS[0], fliersize=2, linewidth=0.8,
+                linecolor=STYLE["text.color"], boxprops={"alpha": 0.6}, ax=axes[0, 1],
+            )  # fmt: skip
+            axes[0, 1].set(xlabel="mask area, % of the image", ylabel="")
+    return figure
+
+
+def outliers(areas: pd.DataFrame, limit: float = LIMIT) -> pd.DataFrame:
+    """The masks whose area is unlike their class, the most unlike first."""
+    unlike = areas[areas["z"].abs() > limit]
+    return unlike.reindex(unlike["z"].abs().sort_values(ascending=False, kind="stable").index)
+
+
+def outlier_figure(folder: Path, unlike: pd.DataFrame, most: int = 12) -> Figure:
+    """The images with the most unlike masks, outlined, with class, area and z."""
+    shown = unlike.head(most)
+    columns = 6
+    rows = -(-len(shown) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(1.45 * columns, 1.85 * rows), layout="constrained", squeeze=False
+        )
+        for axis in axes.flat[len(shown) :]:
+            axis.set_axis_off()
+        for axis, record in zip(axes.flat, shown.to_dict("records"), strict=False):
+            title = f"{record['class']}, {record['area']:.3g}%\nz = {record['z']:+.1f}"
+            mask = _grey(folder / record["mask"]) > 0
+            _panel(axis, _grey(folder / record["path"]), mask, title)
+            axis.title.set_fontsize(8)
+    return figure
+
+
+def report_lines(preparation: dict[str, Any]) -> list[str]:
+    """What preparation.json says, as Markdown list items."""
+    settings = ", ".join(f"`{key}` {value}" for key, value in preparation["parameters"].items())
+    raw, report = preparation["raw"], preparation["report"]
+    lines = [f"Parameters: {settings}; seed {preparation['seed']}."]
+    lines.append(f"Raw images read: {raw['items']}, SHA-256 of them all `{raw['sha256'][:16]}…`.")
+    groups: Sequence[list[str]] = report.get("duplicate_groups", [])
+    if groups:
+        across = len(report["duplicate_groups_across_splits"])
+        dropped = f"; {len(report['dropped'])} dropped" if "dropped" in report else ", all kept"
+        lines.append(f"Groups of pixel-identical images: {len(groups)}, {across} across the splits{dropped}.")
+    for name, number in report.get("skipped", {}).items():
+        lines.append(f"Left out: {number} files ({name}).")
+    for name, pair in report.get("unlike_standard_operating_conditions", {}).items():
+        lines.append(f"Chips of {name}: {pair['found']} found, {pair['standard']} in the standard set.")
+    failed = report.get("without_normal", [])
+    if failed:
+        lines.append(
+            f"Images that k-means took for target from edge to edge, of which no normal was made: {len(failed)}."
+        )
+    removed = report.get("target_pixels_removed")
+    if removed:
+        lines.append(
+            f"True target pixels that the removal filled: {removed['mean_share']:.1%} on average,"
+            f" under half in {removed['images_under_half']} of {removed['images']} images."
+        )
+    return lines

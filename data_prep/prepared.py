@@ -1,0 +1,253 @@
+"""The prepared layout: one folder of PNG files and a manifest, the same for every dataset.
+
+::
+
+    <folder>/normal/<name>.png      8-bit grey, background only
+    <folder>/anomalous/<name>.png   8-bit grey, with targets
+    <folder>/masks/<name>.png       0 or 255, same name and size as the anomalous image
+    <folder>/manifest.csv           one line per image, sorted by path
+    <folder>/preparation.json       parameters, counts, versions, checksum of the raw files, reports
+
+The manifest is written last, so a folder that has one is complete. `.journal.jsonl` holds one line per
+finished item, from which a second run resumes.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from data_prep.errors import DataError
+
+COLUMNS = ["path", "split", "label", "mask", "class", "source", "width", "height", "sha256"]
+LABELS = {"normal": "normal", "anomalous": "anomalous"}  # label -> folder
+JOURNAL = ".journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One unit of work: a raw image, the files it is made from, and what the release says of it."""
+
+    name: str  # stem of the prepared files
+    source: str  # relative path in the release
+    split: str  # the release's own: train or test
+    category: str  # column `class` of the manifest
+    files: tuple[Path, ...]  # every raw file that decides the result
+    extra: tuple = ()  # what else decides it: polygons from an annotation file, a white level
+
+
+@dataclass(frozen=True)
+class Record:
+    """One prepared image, before it is written."""
+
+    name: str
+    label: str
+    split: str
+    category: str
+    source: str
+    image: UInt8[np.ndarray, "row column"]
+    mask: Bool[np.ndarray, "row column"] | None = None
+    removed: float | None = None  # share of the release's target pixels that the removal filled
+    failed: bool = False  # whether no target-free copy could be made
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a kill leaves either all of it or nothing under its name.
+
+    Raises:
+        DataError: where the disk is full or the folder can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space and run again: it resumes" if full else "check the folder's permissions"
+        raise DataError(path, f"to write {len(content)} bytes", str(error.strerror), f"{advice}") from None
+
+
+def write_if_changed(path: Path, content: bytes) -> None:
+    """Like `write_atomic`, but leaves a file that already holds `content` untouched (its time stamp too)."""
+    if not path.exists() or path.read_bytes() != content:
+        write_atomic(path, content)
+
+
+def encode_png(image: UInt8[np.ndarray, "row column"]) -> bytes:
+    """PNG bytes of an 8-bit grey image."""
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def write_record(folder: Path, record: Record) -> dict[str, Any]:
+    """Write one image, and its mask where it has one; its line of the manifest."""
+    content = encode_png(record.image)
+    path = f"{LABELS[record.label]}/{record.name}.png"
+    mask = ""
+    if record.mask is not None:
+        mask = f"masks/{record.name}.png"
+        write_atomic(folder / mask, encode_png(record.mask.astype(np.uint8) * 255))
+    write_atomic(folder / path, content)
+    height, width = record.image.shape
+    digest = hashlib.sha256(content).hexdigest()
+    values = [path, record.split, record.label, mask, record.category, record.source, width, height, digest]
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+class Journal:
+    """Finished items of a preparation that may have been interrupted.
+
+    Opening it makes `folder` ready: entries of a preparation with the same `header` are kept, anything
+    prepared with another one is removed.
+
+    Raises:
+        DataError: where `folder` holds files that no preparation wrote.
+    """
+
+    def __init__(self, folder: Path, header: dict[str, Any]) -> None:
+        """Open or begin the journal of `folder`; `header` is all that decides the result, raw files apart."""
+        self.folder, self.path = folder, folder / JOURNAL
+        self.done: dict[str, dict[str, Any]] = {}
+        lines = self._lines()
+        if lines and lines[0] == header:
+            self.done = {entry["item"]: entry for entry in lines[1:]}
+            write_if_changed(self.path, b"".join(_line(line) for line in lines))  # drops a line cut by a kill
+            return
+        if folder.exists() and not self.path.exists() and not (folder / "preparation.json").exists():
+            strangers = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+            if strangers:
+                raise DataError(folder, "an empty or prepared folder", repr(strangers[0]), "give another")
+        for name in ("manifest.csv", "preparation.json"):
+            (folder / name).unlink(missing_ok=True)
+        for name in ("normal", "anomalous", "masks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path, _line(header))
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Whole lines of the journal; the last may have been cut by a kill."""
+        lines = []
+        for line in self.path.read_bytes().splitlines() if self.path.exists() else []:
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def finished(self, item: str, raw: str) -> dict[str, Any] | None:
+        """The entry of an item made from the raw bytes `raw`, if its files are still whole."""
+        entry = self.done.get(item)
+        if entry is None or entry["raw"] != raw:
+            return None
+        for row in entry["rows"]:
+            path, mask = self.folder / row["path"], self.folder / (row["mask"] or row["path"])
+            if not (path.exists() and mask.exists() and sha256(path) == row["sha256"]):
+                return None
+        return entry
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append one finished item."""
+        with self.path.open("ab") as file:
+            file.write(_line(entry))
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return (json.dumps(entry) + "\n").encode()
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finish(folder: Path, rows: Iterable[dict[str, Any]], preparation: dict[str, Any]) -> None:
+    """Write preparation.json and the manifest, and remove files of earlier runs that are in neither."""
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
+    known = set(table["path"]) | set(table["mask"])
+    for sub in ("normal", "anomalous", "masks"):
+        for path in (folder / sub).iterdir():
+            if f"{sub}/{path.name}" not in known:
+                path.unlink()
+    counts = table.groupby(["split", "label", "class"]).size()
+    preparation["counts"] = [
+        {"split": s, "label": k, "class": c, "images": int(n)} for (s, k, c), n in counts.items()
+    ]
+    write_if_changed(folder / "preparation.json", (json.dumps(preparation, indent=2) + "\n").encode())
+    write_if_changed(folder / "manifest.csv", table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_manifest(folder: Path, verify: bool = False) -> pd.DataFrame:
+    """The manifest of a prepared dataset: one row per image, columns `COLUMNS`, sorted by path.
+
+    Args:
+        folder: The prepared dataset.
+        verify: Also read every file and compare checksum, size and mask values (takes seconds).
+
+    Raises:
+        DataError: where the manifest is missing or of another format, or a file it names missing or changed.
+    """
+    path = Path(folder) / "manifest.csv"
+    if not path.exists():
+        raise DataError(path, "the manifest of a prepared dataset", "no file", "run the preparation")
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"class": str, "source": str, "mask": str})
+    except ValueError as error:
+        raise DataError(path, "a CSV table", f"{error}", "run the preparation again") from None
+    if list(table.columns) != COLUMNS:
+        raise DataError(path, f"columns {COLUMNS}", f"{list(table.columns)}", "run the preparation again")
+    if table.empty:
+        raise DataError(path, "at least one image", "none", "run the preparation again")
+    for column, allowed in (("split", ["train", "test"]), ("label", list(LABELS))):
+        for bad in table.loc[~table[column].isin(allowed), column].head(1):
+            raise DataError(path, f"{column} {' or '.join(allowed)}", repr(bad), "run the preparation again")
+    for name in table.loc[table["path"].duplicated(), "path"].head(1):
+        raise DataError(path, "each path once", f"{name!r} twice", "run the preparation again")
+    for name in [*table["path"], *table["mask"]]:
+        if name and not (Path(folder) / name).is_file():
+            raise DataError(Path(folder) / name, "a file of the manifest", "none", "prepare again")
+    if verify:
+        for row in table.to_dict("records"):
+            _verify(Path(folder), row)
+    return table
+
+
+def _verify(folder: Path, row: dict[str, Any]) -> None:
+    path, size = folder / row["path"], (row["width"], row["height"])
+    if sha256(path) != row["sha256"]:
+        raise DataError(path, "the bytes of the manifest", "others (SHA-256 differs)", "prepare again")
+    for name in filter(None, (row["path"], row["mask"])):
+        with Image.open(folder / name) as image:
+            if image.mode != "L" or image.size != size:
+                raise DataError(
+                    folder / name,
+                    f"8-bit grey of {size[0]}x{size[1]}",
+                    f"mode {image.mode} of {image.size[0]}x{image.size[1]}",
+                    "prepare again",
+                )
+            if name == row["mask"] and not set(np.unique(np.asarray(image))) <= {0, 255}:
+                raise DataError(folder / name, "mask values 0 and 255", "others", "prepare again")
+
+
+def code_checksum() -> str:
+    """Checksum of this package's source: what another version of the code made is made anew."""
+    sources = [
+        p for p in sorted(Path(__file__).parent.glob("*.py")) if p.name not in ("figures.py", "__main__.py")
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+
+
+def parameters_json(parameters: Any) -> dict[str, Any]:
+    """Parameters of a dataset as plain values."""
+    return {
+        key: (str(value) if isinstance(value, Path) else value) for key, value in asdict(parameters).items()
+    }

@@ -1,0 +1,48 @@
+# %% [markdown]
+# # How visible the fill is
+#
+# :::{admonition} This notebook
+# :class: dropdown note
+# Reads prepared datasets and, for the part on PaDiM, the backbone's weights; writes `fill.csv` to the folder `results`.
+# Needs no GPU; takes about two minutes for MSTAR and SSDD.
+# :::
+#
+# What it measures, and why, is told in the chapter on the [deviations](deviations.ipynb) (D9).
+
+# %% tags=["parameters"]
+prepared = ["build/demo/prepared/demo_vehicle", "build/demo/prepared/demo_sea"]
+results = "results/demo"  # the folder to write fill.csv to
+backbone = "tf_efficientnet_lite0"
+every = [1, 1]  # for PaDiM, every n-th image of each dataset
+image_size = 256
+threads = 2
+
+# %% tags=["hide-input"]
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from padim_ace.backbones import load_backbone
+from padim_ace.dataset import PreparedDataset
+from padim_ace.experiment import Settings
+from padim_ace.fill_visibility import COLUMNS, correlation_measures, padim_measures, pairs, thinned
+from padim_ace.results import project_path, write_text
+
+torch.set_num_threads(threads)
+network = load_backbone(backbone, image_size=(image_size, image_size))
+settings = Settings(seeds=(0,), image_size=(image_size, image_size), workers=threads)
+
+# %% tags=["hide-input", "hide-output"]
+rows = []
+for folder, step in zip(prepared, every, strict=True):
+    dataset = PreparedDataset.open(project_path(folder))
+    measures = correlation_measures(pairs(dataset)) | padim_measures(
+        thinned(dataset, step), network, settings
+    )
+    rows += [(Path(folder).name, measure, value) for measure, value in measures.items()]
+
+# %% tags=["hide-input"]
+frame = pd.DataFrame(rows, columns=list(COLUMNS))
+write_text(frame.to_csv(index=False, lineterminator="\n"), project_path(results) / "fill.csv")
+frame.pivot(index="measure", columns="dataset", values="value").round(3)

@@ -1,0 +1,41 @@
+# %% [markdown]
+# (the-ledger)=
+# # Ledger: every number of the paper
+#
+# Each number of the paper's Tables 1 to 4, with what stands beside it here and a verdict:
+#
+# - **reproduced**: the two means, each over three runs, are within two standard errors of their difference,
+#   $2\sqrt{s_\mathrm{paper}^2/3 + s_\mathrm{here}^2/n}$;
+# - **differs**: they are not, and the last column says what is known to set them apart;
+# - **not run**: weights or data were not at hand, and the last column says which and how to run it.
+#
+# The verdict on PaDiM-ACE is on the reading *published code*, since that is what made the paper's numbers; the
+# other two readings stand beside it.
+#
+# :::{admonition} This notebook
+# :class: dropdown note
+# Reads `results/paper/scores.csv`, its provenance, and `book/published.csv`; writes nothing. Needs no image and
+# no GPU; takes about 5 s.
+# :::
+
+# %% tags=["parameters"]
+results = "results/paper"  # a folder with scores.csv and provenance.json
+published = "book/published.csv"  # the paper's numbers
+
+# %% tags=["hide-input"]
+from IPython.display import HTML
+
+from padim_ace import html_tables, tables
+from padim_ace.published import read_not_run, read_published
+from padim_ace.results import project_path, read_scores
+
+scores = read_scores(project_path(results) / "scores.csv")
+paper = read_published(project_path(published))
+not_run = read_not_run(project_path(results) / "not_run.csv")
+HTML(html_tables.ledger_html(tables.ledger(paper, scores, not_run)))
+
+# %% [markdown]
+# ## Where the numbers come from
+
+# %% tags=["remove-input"]
+HTML(html_tables.provenance_html(project_path(results)))

@@ -1,0 +1,298 @@
+"""The book: stamp executed notebooks, put their pages and the prose together, and build HTML or PDF.
+
+python scripts/book.py stamp RUNNING.ipynb PAGE.ipynb INPUT...
+python scripts/book.py html|pdf|links PROFILE
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import nbformat
+import yaml
+
+from padim_ace import published, results, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "book/_build/html"
+PDF = ROOT / "book/_build/padim-ace.pdf"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class BookError(RuntimeError):
+    """Why the book can't be built, in one line."""
+
+
+def stamp(running: Path, page: Path, inputs: list[Path]) -> None:
+    """Put an executed notebook in its place, with the checksums of what it was made from in its metadata."""
+    notebook = nbformat.read(running, as_version=4)
+    took = notebook.metadata.pop("papermill", {}).get("duration")
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+    notebook.metadata["padim_ace"] = {
+        "inputs": {str(path): results.sha256(path) for path in inputs},
+        "seconds": took,
+    }
+    results.write_text(nbformat.writes(notebook), page)
+
+
+def check_stamp(page: Path, notebook: Any) -> None:
+    """Refuse a page of which an input has changed since it was made."""
+    for name, found in notebook.metadata.get("padim_ace", {"inputs": {"stamp": ""}})["inputs"].items():
+        path = ROOT / name
+        if not path.is_file() or results.sha256(path) != found:
+            raise BookError(
+                f"{page}: expected {name} as it was when the page was made, found it changed; `make book`"
+            )
+
+
+def sources(profile: str) -> Path:
+    """Put the book's sources together in build/<profile>/book: prose, executed pages, API, scripts, fonts."""
+    build = ROOT / "build" / profile
+    book = build / "book"
+    shutil.rmtree(book, ignore_errors=True)
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build"))
+    for page in sorted((build / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(page, as_version=4)
+        check_stamp(page, notebook)
+        _finish_page(notebook, page.stem, book)
+        nbformat.write(notebook, book / page.name)
+    _api_pages(book)
+    _extra_files(book / "_extra")
+    _toc(book)
+    _config(book)
+    return book
+
+
+def source_of(page: str) -> str:
+    """The notebook that a page was made by: ``score_mstar-resnet18`` by ``score``."""
+    names = {path.stem for path in (ROOT / "notebooks").glob("*.py")} | {"localisation"}
+    name = max((name for name in names if page == name or page.startswith(f"{name}_")), key=len)
+    return "figure_localisation" if name == "localisation" else name
+
+
+def launch_links(name: str) -> dict[str, str]:
+    """Where a notebook can be opened without installing anything, once the project is public.
+
+    The repository's name is given by the machine that publishes the book (GITHUB_REPOSITORY); else there are
+    no links.
+    """
+    repository = os.environ.get("GITHUB_REPOSITORY", "")
+    if not repository:
+        return {}
+    return {
+        "Binder": f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/notebooks/{name}.ipynb",
+        "Colab": f"https://colab.research.google.com/github/{repository}/blob/gh-pages/files/{name}.ipynb",
+    }
+
+
+def _finish_page(notebook: Any, page: str, book: Path) -> None:
+    """Drop progress bars, keep the headline figure for the first page, and say how to make the page again."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        tags = cell.metadata.setdefault("tags", [])
+        if "injected-parameters" in tags:  # what the page was made with, in place of the defaults
+            tags.append("hide-input")
+        elif "parameters" in tags:
+            tags.append("remove-cell")
+        if "headline" in tags:
+            found = "".join(
+                output["data"].get("text/html", "") for output in cell.outputs if "data" in output
+            )
+            (book / "figures" / "headline.html").write_text(found, encoding="utf-8")
+    name = source_of(page)
+    if page != name:
+        _name_page(notebook, page)
+    stamp = notebook.metadata["padim_ace"]
+    links = [
+        f'<a href="files/{name}.ipynb" download>notebook</a>',
+        f'<a href="files/{name}.py">source</a>',
+    ]
+    links += [f'<a href="{url}">{where}</a>' for where, url in launch_links(name).items()]
+    took = f"It took {stamp['seconds']:.0f} s. " if stamp["seconds"] else ""
+    notebook.cells.append(
+        nbformat.v4.new_markdown_cell(
+            f'<div class="page-footer">Made by <code>notebooks/{name}.py</code> ({", ".join(links)}). {took}'
+            f"Make it again alone: <code>make page PAGE={page}</code>.</div>",
+        )
+    )
+
+
+def _name_page(notebook: Any, page: str) -> None:
+    """Say in the title of a page which dataset it is on, where one notebook makes several pages."""
+    dataset, _, backbone = page.partition("_")[2].partition("-")
+    about = ", ".join(
+        filter(None, (tables.DATASETS.get(dataset, dataset), tables.BACKBONES.get(backbone, backbone)))
+    )
+    title = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
+    title.source = re.sub(r"^(# .*)$", rf"\1: {about}", title.source, count=1, flags=re.MULTILINE)
+
+
+def _api_pages(book: Path) -> None:
+    """One page per module of the two packages, from the docstrings."""
+    for package, folder in (("padim_ace", ROOT / "src/padim_ace"), ("data_prep", ROOT / "data_prep")):
+        for path in sorted(folder.glob("[!_]*.py")):
+            module = f"{package}.{path.stem}"
+            page = f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
+            results.write_text(page, book / "api" / f"{module}.md")
+
+
+def _extra_files(extra: Path) -> None:
+    """What the pages load or offer beside themselves: MathJax, and the notebooks as .py and .ipynb."""
+    mathjax = Path(str(files("mathjax"))) / "static/mathjax/es5"
+    target = extra / "_static/mathjax"
+    (target / "output/chtml").mkdir(parents=True)
+    shutil.copy(mathjax / "tex-mml-chtml.js", target)
+    shutil.copytree(mathjax / "input/tex/extensions", target / "input/tex/extensions")
+    shutil.copytree(mathjax / "output/chtml/fonts", target / "output/chtml/fonts")
+    (extra / "files").mkdir()
+    for path in sorted((ROOT / "notebooks").glob("*.py")):
+        shutil.copy(path, extra / "files")
+        if path.with_suffix(".ipynb").is_file():
+            shutil.copy(path.with_suffix(".ipynb"), extra / "files")
+
+
+def _toc(book: Path) -> None:
+    """Fill in the globs of _toc.yml, and leave out chapters that this build does not have."""
+
+    def kept(chapters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        found = []
+        for chapter in chapters:
+            names = [chapter["file"]]
+            if "*" in chapter["file"]:
+                names = [
+                    path.relative_to(book).with_suffix("").as_posix() for path in book.glob(chapter["file"])
+                ]
+            for name in sorted(names):
+                if any((book / name).with_name(Path(name).name + end).is_file() for end in (".md", ".ipynb")):
+                    below = kept(chapter.get("sections", []))
+                    found.append({"file": name} | ({"sections": below} if below else {}))
+        return found
+
+    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    for part in toc["parts"]:
+        part["chapters"] = kept(part["chapters"])
+    (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+
+
+def _config(book: Path) -> None:
+    """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.tables.numbers."""
+    config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
+    scores = results.read_scores(ROOT / "results/paper/scores.csv")
+    paper = published.read_published(ROOT / "book/published.csv")
+    config["sphinx"]["config"]["myst_substitutions"] = tables.numbers(paper, scores)
+    (book / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def build(profile: str, builder: str = "html") -> Path:
+    """Build the book with jupyter-book, warnings as errors; the folder of its pages."""
+    book = sources(profile)
+    out = ROOT / "build" / profile / "pages"
+    shutil.rmtree(out, ignore_errors=True)
+    command = ["jupyter-book", "build", str(book), "--path-output", str(out), "--builder", builder]
+    subprocess.run([*command, "-W", "-n", "--keep-going", "-q"], check=True)
+    return out / "_build" / builder
+
+
+def html(profile: str) -> None:
+    """Build the book's pages into book/_build/html, which changes only when they are whole."""
+    pages = build(profile)
+    HTML.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(HTML, ignore_errors=True)
+    shutil.move(pages, HTML)
+    (HTML / "index.html").touch()
+
+
+def browser() -> str:
+    """A Chromium on this machine."""
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return found
+    raise BookError(f"browser: expected one of {', '.join(BROWSERS)}, found none; install Chromium")
+
+
+def serve(folder: Path) -> http.server.ThreadingHTTPServer:
+    """Serve a folder on a free port of this machine, in the background; stop it with ``shutdown()``."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def pdf(profile: str) -> None:
+    """Print the whole book, as one page, to a PDF."""
+    from playwright.sync_api import sync_playwright
+
+    server = serve(build(profile, "singlehtml"))
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=browser(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = chromium.new_page(color_scheme="light")
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
+        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        page.emulate_media(media="print")
+        PDF.parent.mkdir(parents=True, exist_ok=True)
+        page.pdf(
+            path=str(PDF),
+            format="A4",
+            margin={"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"},
+        )
+        chromium.close()
+    server.shutdown()
+    print(PDF)
+
+
+def links(profile: str) -> None:
+    """Ask for every outside address that the book's pages link to; fail if one is gone."""
+    found: dict[str, Path] = {}
+    for page in sorted(HTML.rglob("*.html")):
+        for url in re.findall(r'<a [^>]*href="(https?://[^"#]+)', page.read_text(encoding="utf-8")):
+            found.setdefault(url, page)
+    failed = 0
+    for url, page in found.items():
+        try:
+            with urlopen(Request(url, headers={"User-Agent": "padim-ace link check"}), timeout=30) as answer:
+                word = f"{answer.status}"
+        except (URLError, TimeoutError) as error:
+            word, failed = f"FAIL {error}", failed + 1
+        print(f"{word:>6}  {url}  ({page.relative_to(HTML)})")
+    if failed:
+        raise BookError(f"links: expected {len(found)} addresses to answer, found {failed} that did not")
+
+
+def main(arguments: list[str]) -> None:
+    command, *rest = arguments
+    if command == "stamp":
+        running, page, *inputs = map(Path, rest)
+        stamp(running, page, inputs)
+    else:
+        {"html": html, "pdf": pdf, "links": links}[command](*rest)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (BookError, results.ResultsError) as error:
+        sys.exit(str(error))

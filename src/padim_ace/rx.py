@@ -1,0 +1,128 @@
+r"""RX (Reed and Yu 1990) on grey levels: how far a pixel's neighbourhood is from its background.
+
+The vector of a pixel is its :data:`NEIGHBOURHOOD` × :data:`NEIGHBOURHOOD` neighbourhood, the distance
+Mahalanobis's. Two backgrounds:
+
+- local (:func:`local_rx`), the classic detector: the mean is that of a ring around the pixel, far enough
+  from it that a target does not reach into it; the covariance is that of the image's own residuals from
+  these means. Reed and Yu demean locally and estimate the covariance over the image in the same way: the
+  mean of clutter changes from place to place faster than its correlation does, and one covariance is one
+  factorisation per image, where a covariance for each pixel would be 65,536 of them.
+- shared (:func:`shared_rx`): mean and covariance of the neighbourhoods of all training normals.
+
+The ring's mean is a linear map of the image, so the local residual of a neighbourhood is the neighbourhood of
+a residual *image*: subtract, unfold, one Cholesky factor, one triangular solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+NEIGHBOURHOOD = 5
+"""Side of the neighbourhood, in pixels."""
+GUARD = 65
+"""Side of the square left out around a pixel, in pixels; about nine in ten of SSDD's training targets fit."""
+OUTER = 97
+"""Side of the square whose pixels, less the guard, are the local background."""
+QUANTISATION = (1 / 255) ** 2 / 12
+"""Variance that rounding to 8 bits adds to a grey level in [0, 1]; it keeps covariances invertible."""
+
+
+@dataclass
+class GreyBackground:
+    """Mean of neighbourhoods, and the factor that whitens them: ``L⁻¹``, with ``Σ = L Lᵀ``."""
+
+    mean: Float[Tensor, " neighbour"]
+    whitening: Float[Tensor, "neighbour neighbour"]
+
+    @classmethod
+    def of(
+        cls, mean: Float[Tensor, " neighbour"], covariance: Float[Tensor, "neighbour neighbour"]
+    ) -> GreyBackground:
+        """Factored in float64, with the variance of the grey levels' rounding added, stored as float32."""
+        identity = torch.eye(len(mean), dtype=torch.float64, device=mean.device)
+        factor = torch.linalg.cholesky(covariance.double() + QUANTISATION * identity)
+        return cls(mean.float(), torch.linalg.solve_triangular(factor, identity, upper=False).float())
+
+    def distance(self, vectors: Float[Tensor, "neighbour pixel"]) -> Float[Tensor, " pixel"]:
+        """``‖L⁻¹ (z - μ)‖``."""
+        white = self.whitening @ vectors
+        white.sub_((self.whitening @ self.mean).unsqueeze(1))
+        return white.square_().sum(0).sqrt_()
+
+
+def _band(pixels: int, width: int) -> Float[Tensor, "pixel pixel"]:
+    """1 where two pixels of a line are within ``width // 2`` of each other."""
+    place = torch.arange(pixels)
+    return ((place - place[:, None]).abs() <= width // 2).float()
+
+
+def ring_mean(
+    images: Float[Tensor, "batch row column"], guard: int = GUARD, outer: int = OUTER
+) -> Float[Tensor, "batch row column"]:
+    """Mean over the pixels in the square of side ``outer`` around each pixel, less that of side ``guard``.
+
+    Near the border only pixels inside the image count.
+
+    Raises:
+        ValueError: if the guard leaves no ring, in the squares or in the image.
+    """
+    rows, columns = images.shape[-2:]
+    inside: list[Tensor] = []
+    count: list[Tensor] = []
+    for side in (outer, guard):
+        up, across = (_band(n, side).to(images) for n in (rows, columns))
+        inside.append(up @ images @ across)
+        count.append(up.sum(1)[:, None] * across.sum(1))
+    if not (count[0] > count[1]).all():
+        raise ValueError(
+            f"RX ring: expected a guard that leaves a ring within {outer} pixels in an image of "
+            f"{rows}×{columns}, found a guard of {guard}"
+        )
+    return (inside[0] - inside[1]) / (count[0] - count[1])
+
+
+def neighbourhoods(images: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch neighbour pixel"]:
+    """The neighbourhood of every pixel, in reading order; the image is reflected at its border."""
+    batch, rows, columns = images.shape
+    padded = F.pad(images.unsqueeze(1), (NEIGHBOURHOOD // 2,) * 4, mode="reflect")[:, 0]
+    return padded.unfold(1, rows, 1).unfold(2, columns, 1).reshape(batch, NEIGHBOURHOOD**2, rows * columns)
+
+
+def products(
+    vectors: Float[Tensor, "batch neighbour pixel"],
+) -> tuple[Float[Tensor, "batch neighbour"], Float[Tensor, "batch neighbour neighbour"]]:
+    """Each image's mean vector and mean of ``z zᵀ``: from these, the background of any set of images."""
+    return vectors.mean(2), torch.matmul(vectors, vectors.mT) / vectors.shape[2]
+
+
+def shared_background(
+    means: Float[Tensor, "image neighbour"], second: Float[Tensor, "image neighbour neighbour"]
+) -> GreyBackground:
+    """The background of images of equal size from their :func:`products`."""
+    mean = means.double().mean(0)
+    return GreyBackground.of(mean, second.double().mean(0) - torch.outer(mean, mean))
+
+
+def local_rx(
+    images: Float[Tensor, "batch row column"], guard: int = GUARD, outer: int = OUTER
+) -> Float[Tensor, "batch row column"]:
+    """Distance of each neighbourhood from its ring's mean, under the covariance of the image's residuals."""
+    vectors = neighbourhoods(images - ring_mean(images, guard, outer))
+    zero = torch.zeros(NEIGHBOURHOOD**2, device=images.device)
+    backgrounds = [GreyBackground.of(zero, second) for second in products(vectors)[1]]
+    return torch.stack([b.distance(z) for b, z in zip(backgrounds, vectors, strict=True)]).view_as(images)
+
+
+def shared_rx(
+    vectors: Iterable[Float[Tensor, "neighbour pixel"]], background: GreyBackground, size: tuple[int, int]
+) -> Float[Tensor, "batch row column"]:
+    """Distance of each neighbourhood of each image from a background that all places share."""
+    # image by image: one image's vectors stay in the processor's cache, a batch's do not
+    return torch.stack([background.distance(z) for z in vectors]).unflatten(-1, size)

@@ -1,0 +1,1 @@
+"""Small fake releases in the original layouts, for tests without the real data."""
