@@ -109,8 +109,8 @@ rule prepare:
         page=f"{BUILD}/notebooks/prepare_{{dataset}}.ipynb",
     params:
         running=running,
-        values=lambda wildcards, threads: preparation(wildcards.dataset, dict(config["datasets"][wildcards.dataset]))
-        + f"-p processes {threads}",
+        values=lambda wildcards: preparation(wildcards.dataset, dict(config["datasets"][wildcards.dataset]))
+        + "-p processes 2",
     threads: 2
     shell:
         RUN
@@ -210,8 +210,6 @@ rule image_scores:
     params:
         running=running,
         values=yaml("runs", [f"{BUILD}/score/{dataset}-{config['backbones'][0]}" for dataset in DATASETS])
-        + yaml("prepared", [f"{BUILD}/prepared/{dataset}" for dataset in DATASETS])
-        + yaml("seeds", config["seeds"])
         + f"-r results {RESULTS}",
     shell:
         RUN
@@ -221,7 +219,10 @@ def shown(wildcards):
     """The results that a page shows: all those of its profile if it is the one being built, else what is committed."""
     profile = SHOWN[wildcards.page]
     names = ["scores.csv", "provenance.json", "not_run.csv"]
-    names += [f"{name}.csv" for name in MEASURED] if wildcards.page == "deviations" else []
+    names += {
+        "deviations": [f"{name}.csv" for name in MEASURED],
+        "beyond": ["supervision.csv", "selection.csv"],
+    }.get(wildcards.page, [])
     names += ["supervision.csv", "selection.csv"] if wildcards.page == "beyond" else []
     paths = [f"results/{profile}/{name}" for name in names]
     return paths if profile == PROFILE else [path for path in paths if Path(path).is_file()]

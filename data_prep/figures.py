@@ -166,7 +166,7 @@ def report_lines(preparation: dict[str, Any]) -> list[str]:
     failed = report.get("without_normal", [])
     if failed:
         lines.append(
-            f"Images that k-means took for target from edge to edge, of which no normal was made: {len(failed)}."
+            f"Images that k-means took for target from edge to edge: {len(failed)}; they have no normal."
         )
     removed = report.get("target_pixels_removed")
     if removed:

@@ -117,7 +117,9 @@ def _whole(path: Path, header: dict[str, str], key: str) -> int:
     return value
 
 
-def centre_crop(chip: Shaped[np.ndarray, "row column"], size: int | None) -> Shaped[np.ndarray, "side side"]:
+def centre_crop(
+    chip: Shaped[np.ndarray, "row column"], size: int | None
+) -> Shaped[np.ndarray, "side_row side_column"]:
     """The middle `size` x `size` pixels (the upper left of four middles); the chip itself for None.
 
     Raises:

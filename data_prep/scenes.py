@@ -234,7 +234,7 @@ def _moored(
     return mask, points
 
 
-def _grey(power: Float[np.ndarray, "row column"], mean: float) -> UInt8[np.ndarray, "row column"]:
+def _grey(power: Float[np.ndarray, "wide_row wide_column"], mean: float) -> UInt8[np.ndarray, "row column"]:
     """8-bit amplitude, cut at 255, with the scene's median at about `mean`; the margin is removed."""
     amplitude = _crop(np.sqrt(power))
     return np.clip(np.rint(amplitude * mean / np.median(amplitude)), 0, 255).astype(np.uint8)

@@ -51,7 +51,7 @@ measured = {
 def say(value, form=".2f"):
     """A number as text, with a true minus sign and none before a zero."""
     text = format(value, form)
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def number(value, form=".2f"):
@@ -73,7 +73,7 @@ def with_std(mean, std, form="+.1f"):
 
 
 def absent(what, how):
-    return Markdown(f"*{what} is not in these results: {how}.*")
+    return Markdown(f"*{what}: not in these results; {how}.*")
 
 
 # %% [markdown]

@@ -90,6 +90,10 @@ def images_of(paths):
     return torch.stack([resize(read_image(path, as_tensor=True)) for path in paths])
 
 
+def held_out(module):
+    return images_of(module.test_data.samples.image_path)
+
+
 def cosines(fitted, images):
     """Maps and scores before any post-processing."""
     predicted = fitted.model(images)
@@ -103,7 +107,7 @@ def dense(fitted, images):
 
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
-    """The default detector on a backbone with real weights, trained by the Engine, and its data and checkpoint."""
+    """The default detector on a backbone with real weights, with its data and its checkpoint."""
     fitted = model(backbone="tf_efficientnet_lite0", layers=None, pre_trained=True, n_features=100)
     module, runner = data(folder), engine(tmp_path_factory.mktemp("trained"))
     runner.fit(fitted, datamodule=module)
@@ -133,7 +137,7 @@ def test_validate_test_and_predict(kind):
     runner.validate(fitted, datamodule=module, verbose=False)
     (metrics,) = runner.test(fitted, datamodule=module, verbose=False)
     assert set(metrics) == {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score"}
-    maps, scores = cosines(fitted, images_of(module.test_data))
+    maps, scores = cosines(fitted, held_out(module))
     assert maps.shape[1:] == (1, *SIZE) and maps.abs().max() <= 1
     torch.testing.assert_close(scores, maps.amax((1, 2, 3)))
     # what anomalib reports are the metrics of the cosines themselves: no clamp, no sigmoid came between
@@ -188,19 +192,19 @@ def test_maps_are_those_of_a_dense_oracle(kind, folder):
             for raster, place in enumerate(fitted.model.embedder.raster):
                 weights[place] = cells.flatten(1)[:, raster]
         signature = np.einsum("pni,pn->i", target / length[..., None], weights)
-    x = white(images_of(module.test_data.samples.image_path))
+    x = white(held_out(module))
     cosine = (x * signature).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(signature, axis=-1)
     # block order to raster, then anomalib's own upsampling and smoothing
     generator = AnomalyMapGenerator()
     coarse = torch.from_numpy(cosine)[fitted.model.embedder.raster].T.reshape(-1, 1, *grid).float()
     expected = generator.smooth_anomaly_map(generator.up_sample(coarse, SIZE))
-    found, _ = cosines(fitted, images_of(module.test_data.samples.image_path))
+    found, _ = cosines(fitted, held_out(module))
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
 def test_a_state_dict_brings_everything(trained):
     fitted, module, _ = trained
-    images = images_of(module.test_data.samples.image_path)
+    images = held_out(module)
     # of another image size, seed and weights: all of it comes with the state
     other = model(backbone="tf_efficientnet_lite0", layers=None, n_features=100, seed=3, pre_processor=True)
     other.load_state_dict(fitted.state_dict())
@@ -217,7 +221,7 @@ def test_a_checkpoint_loads_with_no_weights_at_hand(trained, monkeypatch):
     images = torch.rand(2, 3, 80, 120)
     torch.testing.assert_close(loaded(images)._asdict(), fitted(images)._asdict(), atol=0, rtol=0)
     (metrics,) = engine(Path(path).parent).test(loaded, datamodule=module, verbose=False)
-    scores = cosines(fitted, images_of(module.test_data.samples.image_path))[1]
+    scores = cosines(fitted, held_out(module))[1]
     labels = (module.test_data.samples.label_index == 1).to_numpy()
     assert metrics["image_AUROC"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
 
@@ -284,7 +288,7 @@ def test_a_second_fit_forgets_the_first_and_seeds_reproduce(folder, tmp_path):
     engine(tmp_path).fit(fitted, datamodule=module)
     fresh = model()
     engine(tmp_path).fit(fresh, datamodule=module)
-    images = images_of(module.test_data.samples.image_path)
+    images = held_out(module)
     torch.testing.assert_close(cosines(fitted, images), cosines(fresh, images), atol=1e-6, rtol=0)
     assert not torch.equal(model(seed=1).model.index, fresh.model.index)
 
@@ -320,7 +324,7 @@ def test_signature_images_come_from_a_folder_a_dataset_or_the_training_set(folde
         fitted, module = model(signature_images=source), data(folder, kind)
         runner = engine(tmp_path)
         runner.fit(fitted, datamodule=module)
-        results.append(cosines(fitted, images_of(module.test_data.samples.image_path)))
+        results.append(cosines(fitted, held_out(module)))
         stored = torch.load(runner.trainer.checkpoint_callback.best_model_path, weights_only=True)
         kept = stored["hyper_parameters"]["signature_images"]
         assert kept == (str(source) if isinstance(source, Path) else None)
@@ -356,7 +360,7 @@ def test_a_normalising_pre_processor_normalises_once(folder, tmp_path):
 
 def test_grey_images_and_bfloat16(trained):
     fitted, module, _ = trained
-    images = images_of(module.test_data.samples.image_path)
+    images = held_out(module)
     maps, _ = cosines(fitted, images)
     torch.testing.assert_close(cosines(fitted, images[:, :1])[0], maps, atol=1e-6, rtol=0)
     fitted.model.precision = "bfloat16"
@@ -385,12 +389,12 @@ def test_any_image_size_without_a_pre_processor(folder, tmp_path):
 
 def test_two_processes_make_the_model_of_one(folder, tmp_path):
     """11 training images: a distributed sampler repeats one, which must not count twice."""
-    module = data(folder, test_split_ratio=0.25)
+    module = data(folder, test_split_ratio=0.3)
     one, two = model(), model()
     engine(tmp_path).fit(one, datamodule=module)
-    engine(tmp_path, strategy="ddp_fork", devices=2).fit(two, datamodule=data(folder, test_split_ratio=0.25))
+    engine(tmp_path, strategy="ddp_fork", devices=2).fit(two, datamodule=data(folder, test_split_ratio=0.3))
     assert len(module.train_data) == 11
-    images = images_of(module.test_data.samples.image_path)
+    images = held_out(module)
     torch.testing.assert_close(cosines(two, images), cosines(one, images), atol=1e-5, rtol=0)
 
 
@@ -445,7 +449,7 @@ def test_training_sets_that_are_not_enough(folder, tmp_path):
     blank = folder / "normal" / "n99.png"
     cv2.imwrite(str(blank), np.full((80, 120), 51, np.uint8))
     try:
-        fit("n99.png: expected pixels that differ, found 0.2 everywhere; remove it")
+        fit("n99.png: expected pixels that differ, found 0.2 everywhere; remove it", test_split_ratio=1 / 16)
     finally:
         blank.unlink()
 

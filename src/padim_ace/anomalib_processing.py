@@ -57,7 +57,7 @@ class MatrixResize(nn.Module):
 
 
 def resize_matrix(
-    inputs: int, outputs: int, device: torch.device | str = "cpu"
+    inputs: int | torch.SymInt, outputs: int, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "output input"]:
     r"""Antialiased bilinear interpolation of a row of ``inputs`` pixels to ``outputs``.
 
@@ -65,14 +65,14 @@ def resize_matrix(
     up to 1. Distances are whole multiples of ``1 / (2 inputs outputs)`` of the row, and so exact.
     """
     source = (2 * torch.arange(inputs, device=device) + 1) * outputs
-    target = (2 * torch.arange(outputs, device=device) + 1) * inputs
+    target: Tensor = (2 * torch.arange(outputs, device=device) + 1) * inputs  # type: ignore[assignment]
     distance = (source - target.unsqueeze(1)).abs()
     width: Any = 2 * torch.sym_max(inputs, outputs)
     weights = (1 - distance.float() / width).clamp_min(0)
     return weights / weights.sum(1, keepdim=True)
 
 
-def exportable(transform: Transform) -> Transform:
+def exportable(transform: Transform) -> Any:
     """A copy that can be exported, and resizes as ``transform`` does, if to fixed rows and columns."""
     if isinstance(transform, Compose):
         return Compose([exportable(part) for part in transform.transforms])

@@ -30,7 +30,7 @@ from padim_ace.inner_products import Full, Shape
 from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
 from padim_ace.metrics import Histogram, Truth
 from padim_ace.pyramid import Embedding, energy
-from padim_ace.signature import MeanSignature, PooledSignature, mined_weights
+from padim_ace.signature import MeanSignature, PooledSignature, mined_weights, pooled_sums
 
 
 @dataclass(frozen=True)
@@ -167,16 +167,9 @@ class Experiment:
                 chosen = seed.subset.select(embedding)
                 means[number].update(chosen)
                 rank = torch.from_numpy(ranks[number][batch.index]).to(self.device)
-                white = {k: p.whiten(seed.backgrounds[k].centre(chosen)) for k, p in products[number].items()}
-                length = {kind: energy(stages) for kind, stages in white.items()}
-                for key, detector in pooled.items():
-                    kind = detector.background
-                    mined = detector.signature.startswith("mined")
-                    weights = mined_weights(length[kind], detector.patches) if mined else covered
-                    assert weights is not None
-                    if detector.images is not None:
-                        weights = weights * (rank < detector.images)
-                    pools[number][key].update(white[kind], length[kind], weights)
+                for kind, product in products[number].items():
+                    white = product.whiten(seed.backgrounds[kind].centre(chosen))
+                    self._pool(pooled, kind, white, covered, rank, pools[number])
             if unnormalised:
                 embedding = self._embed(batch, normalise=False)
                 for number, seed in enumerate(self.seeds):
@@ -189,6 +182,32 @@ class Experiment:
             }
             for mean, other, pool_of in zip(means, raw, pools, strict=True)
         ]
+
+    @staticmethod
+    def _pool(
+        detectors: dict[tuple[str, str], Detector],
+        kind: str,
+        white: Embedding,
+        covered: Tensor | None,
+        rank: Tensor,
+        pools: dict[tuple[str, str], PooledSignature],
+    ) -> None:
+        """Add a batch, whitened by the background of a kind, to every pooled signature in its space."""
+        chosen = {key: detector for key, detector in detectors.items() if detector.background == kind}
+        if not chosen:
+            return
+        length = energy(white)
+        counts = {d.patches for d in chosen.values() if d.signature.startswith("mined")}
+        mined = mined_weights(length, sorted(counts)) if counts else {}
+        weights = []
+        for detector in chosen.values():
+            found = mined[detector.patches] if detector.signature.startswith("mined") else covered
+            assert found is not None
+            weights.append(found if detector.images is None else found * (rank < detector.images))
+        stacked = torch.stack(weights)
+        sums = pooled_sums(white, length, stacked)
+        for number, key in enumerate(chosen):
+            pools[key].add([stage[number] for stage in sums], stacked[number].sum().double())
 
     def _signature_ranks(self, seed: SeedRun) -> np.ndarray:
         """The order in which a seed is given signature images, where a detector gets only a few."""

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -49,20 +51,13 @@ class PooledSignature:
     def update(
         self, white: Embedding, energy: Float[Tensor, "place image"], weights: Float[Tensor, "place image"]
     ) -> None:
-        """Add a batch.
+        """Add a batch: whitened embeddings, their squared lengths the weights of patches."""
+        self.add([stage[0] for stage in pooled_sums(white, energy, weights[None])], weights.sum().double())
 
-        Args:
-            white: whitened embeddings.
-            energy: their squared lengths, at every place of the finest grid.
-            weights: of each patch of the finest grid.
-        """
-        scaled = weights / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
-        sums = []
-        for stage in white:
-            per_place = scaled.view(stage.shape[0], -1, scaled.shape[-1]).sum(1)
-            sums.append(torch.einsum("pif,pi->f", stage, per_place).double())
+    def add(self, sums: list[Float[Tensor, " _feature"]], weight: Tensor) -> None:
+        """Add what :func:`pooled_sums` found for this signature, and the sum of its weights."""
         self._total = [t + s for t, s in zip(self._total, sums, strict=True)] if self._total else sums
-        self.weight = self.weight + weights.sum().double()
+        self.weight = self.weight + weight
 
     def mean(self) -> Embedding:
         """The whitened signature: stages ``[1, 1, feature]``, one place for all.
@@ -74,16 +69,39 @@ class PooledSignature:
         return [(total / self.weight).float().view(1, 1, -1) for total in self._total]
 
 
-def mined_weights(scores: Float[Tensor, "place image"], patches: int) -> Float[Tensor, "place image"]:
-    """1 at the ``patches`` patches of each image with the highest scores, else 0.
+def pooled_sums(
+    white: Embedding,
+    energy: Float[Tensor, "place image"],
+    weights: Float[Tensor, "signature place image"],
+) -> list[Float[Tensor, "signature _feature"]]:
+    """``Σ w y / ‖y‖`` over places and images for several sets of weights, at each stage, in float64.
+
+    Args:
+        white: whitened embeddings y.
+        energy: ``‖y‖²`` at every place of the finest grid.
+        weights: of each patch of the finest grid.
+    """
+    scaled = weights / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
+    sums = []
+    for stage in white:
+        places, images, features = stage.shape
+        of_place = scaled.view(len(weights), places, -1, images).sum(2)
+        sums.append((of_place.view(len(weights), -1) @ stage.reshape(-1, features)).double())
+    return sums
+
+
+def mined_weights(
+    scores: Float[Tensor, "place image"], counts: Sequence[int]
+) -> dict[int, Float[Tensor, "place image"]]:
+    """For each count, 1 at so many patches of each image with the highest scores, else 0.
 
     Raises:
         ValueError: if an image has fewer patches.
     """
-    if not 1 <= patches <= scores.shape[0]:
-        raise ValueError(f"mined patches: expected 1 to {scores.shape[0]}, found {patches}")
-    weights = torch.zeros_like(scores)
-    return weights.scatter_(0, scores.topk(patches, dim=0).indices, 1.0)
+    if not 1 <= min(counts) <= max(counts) <= scores.shape[0]:
+        raise ValueError(f"mined patches: expected 1 to {scores.shape[0]}, found {sorted(counts)}")
+    ranked = scores.T.topk(max(counts)).indices.T
+    return {count: torch.zeros_like(scores).scatter_(0, ranked[:count], 1.0) for count in counts}
 
 
 def _require(weight: float) -> None:

@@ -152,7 +152,7 @@ class AceModel(nn.Module):
             white = product.whiten(background.centre(embedding))
             length = energy(white)
             if self.detector.signature.startswith("mined"):
-                weights = mined_weights(length, self.detector.patches)
+                weights = mined_weights(length, [self.detector.patches])[self.detector.patches]
             elif masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
             else:
