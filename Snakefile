@@ -111,7 +111,7 @@ rule prepare:
         running=running,
         values=lambda wildcards: preparation(wildcards.dataset, dict(config["datasets"][wildcards.dataset]))
         + "-p processes 2",
-    threads: 2
+    threads: 1
     shell:
         RUN
 

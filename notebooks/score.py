@@ -26,7 +26,6 @@ precision = "float32"
 # %% tags=["hide-input"]
 import time
 
-import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
@@ -34,8 +33,9 @@ from IPython.display import Markdown, display
 from padim_ace import results
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
-from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, PADIM, PADIM_ACE, SUPERVISION, TABLES
+from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, READINGS, SUPERVISION, TABLES
 from padim_ace.experiment import Experiment, Settings
+from padim_ace.image_scores import ImageScores, write_image_scores
 from padim_ace.reporting import chosen_patches, metrics_frame, split_frame, write_examples
 
 torch.set_num_threads(threads)
@@ -56,7 +56,7 @@ experiment = Experiment(
     network,
     [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION],
     settings,
-    validated=[PADIM, PADIM_ACE, *CANDIDATES],
+    validated=[*READINGS, *CANDIDATES],
 )
 display(
     Markdown(
@@ -85,7 +85,7 @@ scores = experiment.run(folder)
 chosen = chosen_patches(experiment, scores)
 frame, few = split_frame(metrics_frame(experiment, scores, dataset, backbone), chosen)
 write_examples(experiment, scores, folder / "maps.npz")
-np.savez_compressed(folder / "image_scores.npz", scores=scores.image.astype(np.float32))
+write_image_scores(ImageScores.of_run(experiment, scores), folder / "image_scores.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:

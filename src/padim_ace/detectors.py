@@ -137,6 +137,8 @@ TABLES: list[Detector] = [
     *(_ace("isotropic", convention, a) for convention in CONVENTIONS for a in AGGREGATIONS),
 ]
 """Every detector of the paper's own tables, in the three conventions."""
+READINGS: list[Detector] = [PADIM, *(_ace("full", convention) for convention in CONVENTIONS)]
+"""PaDiM, and PaDiM-ACE in the three conventions."""
 
 _OF_FULL = ("D1", "D3", "D4", "D5")
 DEVIATIONS: list[Detector] = [

@@ -32,6 +32,9 @@ from padim_ace.metrics import Histogram, Truth
 from padim_ace.pyramid import Embedding, energy
 from padim_ace.signature import MeanSignature, PooledSignature, mined_weights, pooled_sums
 
+SCORED_TOGETHER = 4
+"""Batches that are scored together: factors and histograms are read once for all of their images."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -125,14 +128,19 @@ class Experiment:
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             return self.embedder(inputs)
 
-    def _batches(self, roles: Sequence[str], what: str, masks: bool = False) -> Iterator[Batch]:
-        """Batches of the images that have one of ``roles`` in any seed, with a progress bar."""
+    def _batches(
+        self, roles: Sequence[str], what: str, masks: bool = False, together: int = 1
+    ) -> Iterator[Batch]:
+        """Batches of the images that have one of ``roles`` in any seed, with a progress bar.
+
+        ``together`` multiplies the batch size.
+        """
         wanted = np.isin(np.stack([s.roles for s in self.seeds]), roles).any(0)
         index = np.flatnonzero(wanted)
         s = self.settings
         with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
             for batch in batches(
-                self.dataset, index, s.image_size, s.batch_size, masks=masks, workers=s.workers
+                self.dataset, index, s.image_size, together * s.batch_size, masks=masks, workers=s.workers
             ):
                 yield batch
                 bar.update(len(batch.index))
@@ -234,28 +242,32 @@ class Experiment:
             judged["validation"] = self._validated
         histograms: dict[tuple[int, int, str], Histogram] = {}
         with_pixels = self.dataset.has_masks
-        for batch in self._batches(list(judged), "score", with_pixels):
+        for batch in self._batches(list(judged), "score", with_pixels, SCORED_TOGETHER):
             embedding = self._embed(batch)
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
             for number, (seed, scorer) in enumerate(zip(self.seeds, scorers, strict=True)):
                 roles = seed.roles[batch.index]
+                members = np.flatnonzero(np.isin(roles, list(judged)))
+                if not len(members):
+                    continue
+                chosen = seed.subset.select(embedding, torch.from_numpy(members).to(self.device))
+                patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
                 for role, detectors in judged.items():
-                    members = np.flatnonzero(roles == role)
-                    if not len(members):
+                    of_role = np.flatnonzero(roles[members] == role)
+                    if not len(of_role):
                         continue
-                    on_device = torch.from_numpy(members).to(self.device)
-                    where = torch.from_numpy(batch.index[members]).to(self.device)
-                    patches = scorer.score(seed.subset.select(embedding, on_device)).transpose(0, 1)
-                    rasters = self.embedder.to_raster(patches)
-                    chosen = truth.select(members) if truth is not None else None
+                    rows_of_role = members[of_role]
+                    picked = torch.from_numpy(of_role).to(self.device)
+                    where = torch.from_numpy(batch.index[rows_of_role]).to(self.device)
+                    known = truth.select(rows_of_role) if truth is not None else None
                     for d in detectors:
-                        maps = anomaly_map(rasters[d], rows, columns)
+                        maps = anomaly_map(patches[d, picked], rows, columns)
                         image[number, d, where] = image_score(maps)
-                        if chosen is not None:
+                        if known is not None:
                             key = (number, d, role)
                             if key not in histograms:
                                 histograms[key] = Histogram(self.detectors[d].bounded, self.device)
-                            histograms[key].update(maps, chosen)
+                            histograms[key].update(maps, known)
         return Scores(image.cpu().numpy(), histograms)
 
     def scorer(self, seed: SeedRun) -> Scorer:
