@@ -98,7 +98,6 @@ results.write_json(
             "weights": f"{network.spec.timm_name} from {network.weights.source}",
             "seeds": seeds,
             "features": settings.features,
-            "mined_patches": settings.mined_patches,
             "image_size": image_size,
             "batch_size": batch_size,
             "precision": precision,
