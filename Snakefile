@@ -26,6 +26,7 @@ LOCALISED = ["mstar", "ssdd", "hrsid", "demo_vehicle", "demo_sea", "demo_harbour
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[config["backbones"][0], "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
 PAGES = [*SHOWN, "fill_visibility", "image_scores"]
+PAGES += ["use_your_own"] if "demo_sea" in DATASETS else []
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -242,6 +243,20 @@ rule result_page:
         running=running,
         values=lambda wildcards: f"-r results results/{SHOWN[wildcards.page]} "
         + ("" if wildcards.page == "table_demo" else "-r published book/published.csv"),
+    shell:
+        RUN
+
+
+rule use_your_own:
+    input:
+        **common("use_your_own"),
+        manifest=f"{BUILD}/prepared/demo_sea/manifest.csv",
+    output:
+        page=f"{BUILD}/notebooks/use_your_own.ipynb",
+    params:
+        running=running,
+        values=f"-r images {BUILD}/prepared/demo_sea -r out {BUILD}/use_your_own",
+    threads: 2
     shell:
         RUN
 

@@ -235,8 +235,7 @@ def reference_scoring_over_ours(repeats: int) -> dict[str, float]:
 
 
 def _scoring(embedding: list[torch.Tensor]):
-    """Tensors for the published step, and our own step as a function, from 16 of the images and a fit to 200.
-    """
+    """Tensors for the published step, and our own step as a function, from 16 images and a fit to 200."""
     moments = Moments()
     moments.update([stage[:, 16:] for stage in embedding])
     background = fit_background(moments)

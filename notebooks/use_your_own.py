@@ -142,7 +142,7 @@ new_file = shown[0].image_path
 (expected,) = engine.predict(loaded, data_path=new_file)
 
 # %% tags=["hide-output"]
-onnx = engine.export(loaded, "onnx", export_root=results, input_size=tuple(image_size))
+onnx = engine.export(loaded, "onnx", export_root=results)
 
 # %%
 exported = OpenVINOInferencer(onnx).predict(new_file)  # it reads ONNX as well as OPENVINO

@@ -6,7 +6,8 @@ import pandas as pd
 
 
 def write_prepared(root, images=24, size=48, seed=0):
-    """Half of the anomalous images are of the release's train split; every image has a normal copy without its square."""
+    """Half of the anomalous images are of the release's train split; every image has a normal copy without
+    its square."""
     generator = np.random.default_rng(seed)
     rows = []
     for folder in ("normal", "anomalous", "masks"):

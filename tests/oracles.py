@@ -1,4 +1,5 @@
-"""Slow, obvious versions of what the package does fast, in float64: one patch at a time where that is clearest."""
+"""Slow, obvious versions of what the package does fast, in float64: one patch at a time where that is
+clearest."""
 
 import numpy as np
 import torch
@@ -6,7 +7,8 @@ from torch.nn import functional as F
 
 
 def embedding(maps, index):
-    """PaDiM's embedding: nearest upsampling to the finest map, concatenation, selection. [image, feature, row, column]."""
+    """PaDiM's embedding: nearest upsampling to the finest map, concatenation, selection. [image, feature,
+    row, column]."""
     size = maps[0].shape[-2:]
     return torch.cat([F.interpolate(m, size=size, mode="nearest") for m in maps], 1)[:, index].double()
 
@@ -17,7 +19,7 @@ def mahalanobis(x, mean, covariance):
 
 
 def ace(x, s, mean, covariance):
-    """By an eigendecomposition of the covariance, as Eq. (2) of the paper reads when Σ is what is decomposed."""
+    """By an eigendecomposition of the covariance, as Eq. (2) reads when Σ is what is decomposed."""
     values, vectors = np.linalg.eigh(covariance)
     whiten = np.diag(values**-0.5) @ vectors.T
     a, b = whiten @ (x - mean), whiten @ s

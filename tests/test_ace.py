@@ -1,5 +1,4 @@
-"""The statistics on a background with one place: against naive oracles, and the invariances that define ACE.
-"""
+"""The statistics on a background with one place: against naive oracles, and by the invariances of ACE."""
 
 import numpy as np
 import oracles

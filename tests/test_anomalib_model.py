@@ -403,6 +403,14 @@ def test_two_processes_make_the_model_of_one(folder, tmp_path):
     torch.testing.assert_close(cosines(two, images), cosines(one, images), atol=1e-5, rtol=0)
 
 
+def test_any_timm_model_with_named_layers():
+    fitted = model(backbone="resnet10t", layers=["layer2", "layer1"]).eval()
+    assert fitted.model.embedder.backbone.layers == ["layer1", "layer2"]
+    fitted.model.update(torch.rand(3, 3, *SIZE))
+    fitted.model.fit([(torch.rand(2, 3, *SIZE), None)])
+    assert cosines(fitted, torch.rand(2, 3, *SIZE))[0].isfinite().all()
+
+
 BAD_ARGUMENTS = [
     (
         {"backbone": "nope"},

@@ -149,8 +149,11 @@ def test_deviations_one_at_a_time(experiment, scores, brute):
     }
     for (covariance, convention), (signature, sigma) in cases.items():
         detector = Detector("ace", covariance, "", "mean", convention)
-        check(experiment, scores, brute, detector,
-              lambda x, p, s=signature, sigma=sigma: oracles.ace(x, s[:, p], mean[:, p], sigma[p]))  # fmt: skip
+
+        def statistic(x, p, s=signature, sigma=sigma):
+            return oracles.ace(x, s[:, p], mean[:, p], sigma[p])
+
+        check(experiment, scores, brute, detector, statistic)
 
 
 def test_pooled_signatures(experiment, scores, brute):

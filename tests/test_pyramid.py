@@ -117,8 +117,7 @@ def test_projections():
     data=st.data(),
 )
 def test_any_pyramid_whitens_like_one_flat_stage(base, factors, data):
-    """The pyramid is an arrangement of the arithmetic: a single stage of the flat embedding gives the same.
-    """
+    """The pyramid only arranges the arithmetic: one stage of the flat embedding gives the same."""
     sizes = [base]
     for rows, columns in factors:
         sizes.append((sizes[-1][0] * rows, sizes[-1][1] * columns))
