@@ -41,8 +41,10 @@ def stamp(running: Path, page: Path, inputs: list[Path]) -> None:
     took = notebook.metadata.pop("papermill", {}).get("duration")
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+    # A notebook's .ipynb has random cell identifiers; what it says is in its .py.
+    made_from = [path.with_suffix(".py") if path.suffix == ".ipynb" else path for path in inputs]
     notebook.metadata["padim_ace"] = {
-        "inputs": {str(path): results.sha256(path) for path in inputs},
+        "inputs": {str(path): results.sha256(path) for path in made_from},
         "seconds": took,
     }
     results.write_text(nbformat.writes(notebook), page)
