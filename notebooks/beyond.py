@@ -2,7 +2,7 @@
 # (beyond)=
 # # Beyond the paper: signatures and backgrounds
 #
-# In the paper PaDiM-ACE is behind PaDiM in four of Table 1's five columns. [](deviations) shows that its code whitens the wrong way
+# In the paper PaDiM-ACE is behind PaDiM in four of Table 1's five columns. [](deviations.ipynb) shows that its code whitens the wrong way
 # round. That mended, one weakness is left, and it lies in the signature: the mean embedding *at each place* is
 # the mean of images in most of which that place holds no target. This chapter pools the signature instead.
 #
@@ -102,7 +102,7 @@ display(Markdown("The fewest anomalous images with which the mean over seeds is 
 # %% [markdown]
 # ## Where it still fails
 #
-# [](localisation) shows test images from the lowest to the highest score, the mined signature's heat map beside the others. A mined
+# [](localisation.md) shows test images from the lowest to the highest score, the mined signature's heat map beside the others. A mined
 # signature is what stands out in anomalous images, and not all of that is target: on MSTAR the masks hold the shadow too, which is
 # as far from the background as the target but in another direction, so one direction can't point at both. That is where the pixel
 # columns of the mined rows lose against the masked ones.

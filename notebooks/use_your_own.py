@@ -124,7 +124,7 @@ figures.show(
 # The Engine and exported models report scores in anomalib's manner, in [0, 1] with the threshold at 0.5:
 # -1 becomes 0, the threshold 0.5, and 1 stays 1, by two straight lines. anomalib's own post-processor takes its bounds
 # from the validation scores and clamps what lies beyond; scores tie, and metrics computed afterwards change
-# (deviation D10 of the [published code](deviations.md)). A bounded score needs no bounds from data: no score is
+# (deviation D10 of the [published code](deviations.ipynb)). A bounded score needs no bounds from data: no score is
 # clamped, and the metrics above are those of the cosines.
 #
 # ## Export, and predict on a new file
