@@ -48,7 +48,8 @@ selection = selection[selection["backbone"] == backbone]
 #
 # The **matched filter** is ACE's numerator alone: it keeps the length of the embedding that ACE divides away.
 #
-# Every detector is scored in the same pass over the same images, on 10 seeds; a seed draws the split and the features.
+# Every detector is scored in the same pass over the same images; a seed draws the split and the features. The tables say
+# how many seeds each number rests on: hold the pointer over it.
 #
 # ## How many patches to mine
 #
@@ -103,9 +104,9 @@ display(Markdown("The fewest anomalous images with which the mean over seeds is 
 # ## Where it still fails
 #
 # [](localisation.md) shows test images from the lowest to the highest score, the mined signature's heat map beside the others. A mined
-# signature is what stands out in anomalous images, and not all of that is target: on MSTAR the masks hold the shadow too, which is
-# as far from the background as the target but in another direction, so one direction can't point at both. That is where the pixel
-# columns of the mined rows lose against the masked ones.
+# signature is what stands out in anomalous images, and not all of that need be target. Under the masks of MSTAR lies the shadow too: one
+# direction may not do for both, which would explain why the pixel columns of the mined rows lose most against the masked ones
+# there. That is a guess: nothing here tests it.
 #
 # ## Where the numbers come from
 
