@@ -35,7 +35,9 @@ def to_html(frame: pd.DataFrame, caption: str, first: str = "Model", name: str =
     if frame.empty:
         return f"<p><strong>{caption}</strong>: not in these results.</p>"
     levels = [level for level in LEVELS if level in set(frame["level"])]
-    with_paper = bool(frame["paper_mean"].notna().any())
+    with_paper = {
+        level: bool(frame.loc[frame["level"] == level, "paper_mean"].notna().any()) for level in levels
+    }
     with_reading = bool((frame["reading"] != "").any())
     heads: list[Head] = []
     heads += [(first, [])] + [("Reading", [])] * with_reading
@@ -51,8 +53,8 @@ def to_html(frame: pd.DataFrame, caption: str, first: str = "Model", name: str =
                 part.iloc[0] if len(part) else None, frame[frame["level"] == level], with_paper
             )
         body.append(line)
-        notes += [f"{label}: {note}." for note in group["note"] if note]
-    legend = f"{ALONE} {BESIDE}" if with_paper else ALONE
+        notes += [f"{label}: {note.removeprefix(f'{label}: ')}." for note in group["note"] if note]
+    legend = f"{ALONE} {BESIDE}" if any(with_paper.values()) else ALONE
     return table_html(heads, body, f"<strong>{caption}.</strong> {legend}", frame, name, notes)
 
 
@@ -154,8 +156,8 @@ def ledger_html(frame: pd.DataFrame) -> str:
     body: list[list[Cell]] = []
     letters: dict[str, str] = {}
     for _, row in frame.iterrows():
-        backbone, aggregation = BACKBONES[row["backbone"]], AGGREGATIONS.get(row["aggregation"], "")
-        variant = ", ".join(filter(None, (backbone, COVARIANCES.get(row["covariance"], ""), aggregation)))
+        varied = {2: BACKBONES[row["backbone"]], 3: COVARIANCES.get(row["covariance"], "")}
+        variant = (varied | {4: AGGREGATIONS.get(row["aggregation"], "")}).get(row["table"], "")
         texts = [str(row["table"]), DATASETS[row["dataset"]], MODELS[row["model"]], variant, row["level"]]
         line = [Cell(text, text, kind="text") for text in texts]
         line.append(Cell(mean_std(row["mean"], row["std"]), row["mean"]))
