@@ -16,6 +16,7 @@ PROFILE = config["profile"]
 BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
+DRAWING = {"figures", "html_tables", "published", "tables"}  # modules that show numbers and make none
 MEASURED = ["fill", "clamp", "histograms"]  # tables beside scores.csv
 
 # The page of a result shows the committed numbers of its own profile, whichever profile is being built.
@@ -66,8 +67,14 @@ def modules(source, found=None):
 
 
 def common(name):
-    """What every notebook depends on beside its data: its source, the modules, the lock file."""
-    return {"notebook": f"notebooks/{name}.ipynb", "modules": modules(f"notebooks/{name}.py"), "lock": "constraints.txt"}
+    """What every notebook depends on beside its data: its source, the modules, the lock file.
+
+    A notebook that makes data is not run again for a module that only draws: all that follows from it would be too.
+    """
+    found = modules(f"notebooks/{name}.py")
+    if name in ("prepare", "score", "baselines", "fill_visibility", "image_scores"):
+        found = [path for path in found if Path(path).stem not in DRAWING]
+    return {"notebook": f"notebooks/{name}.ipynb", "modules": found, "lock": "constraints.txt"}
 
 
 wildcard_constraints:

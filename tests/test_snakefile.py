@@ -116,7 +116,13 @@ def test_modules_that_a_notebook_imports_are_its_inputs(plans):
     )  # a change in scoring does not make the ledger's page again
     score = re.search(r"input: (notebooks/score\.ipynb.*)", plans["demo"])[1].split(", ")
     assert {"src/padim_ace/experiment.py", "src/padim_ace/ace.py", "constraints.txt"} <= set(score)
-    assert "src/padim_ace/tables.py" not in score
+    prepare = re.search(r"input: (notebooks/prepare\.ipynb.*)", plans["demo"])[1].split(", ")
+    assert "data_prep/target_removal.py" in prepare
+    for path in (
+        "src/padim_ace/tables.py",
+        "data_prep/figures.py",
+    ):  # a new look prepares and scores nothing again
+        assert path not in score and path not in prepare
 
 
 def test_the_slurm_profile_plans_the_same_jobs(checkout, plans):

@@ -49,9 +49,8 @@ def to_html(frame: pd.DataFrame, caption: str, first: str = "Model", name: str =
         line = [Cell(label, label)] + [Cell(reading, reading, kind="text")] * with_reading
         for level in levels:
             part = group[group["level"] == level]
-            line += _level_cells(
-                part.iloc[0] if len(part) else None, frame[frame["level"] == level], with_paper
-            )
+            row = part.iloc[0] if len(part) else None
+            line += _level_cells(row, frame[frame["level"] == level], with_paper[level])
         body.append(line)
         notes += [f"{label}: {note.removeprefix(f'{label}: ')}." for note in group["note"] if note]
     legend = f"{ALONE} {BESIDE}" if any(with_paper.values()) else ALONE
