@@ -110,6 +110,34 @@ def test_the_best_of_each_column_is_bold():
     }
 
 
+def test_numbers_stand_under_their_heads_where_the_paper_has_one_level_only():
+    scores = made_up("mstar")
+    mstar = tables.compare(tables.table_settings(1), scores, "mstar", PAPER, 1)
+    read = Read(html_tables.to_html(mstar, "caption"))
+    assert read.rows[0] == ["Model", "Reading", "Image AUROC", "Pixel AUROC"]
+    assert read.rows[1] == [
+        "paper",
+        "here",
+        "difference",
+    ]  # below image: the paper has no pixel AUROC of MSTAR
+    row = next(row for row in read.rows[2:] if row[0] == "PaDiM")
+    expected = mstar[mstar["label"] == "PaDiM"].set_index("level")
+    assert row[2] == "98.76 ± 0.61"
+    assert row[3].startswith(f"{expected.loc['image', 'mean']:.2f}")
+    assert row[5].startswith(f"{expected.loc['pixel', 'mean']:.2f}") and len(row) == 6
+
+
+def test_without_the_papers_numbers_there_is_one_column_a_level():
+    read = Read(html_tables.to_html(tables.compare(tables.table_settings(1), SCORES, "ssdd"), "caption"))
+    assert read.rows[0] == ["Model", "Reading", "Image AUROC", "Pixel AUROC"]
+    assert {len(row) for row in read.rows} == {4}
+
+
+def test_a_row_that_does_not_fit_its_heads_is_refused():
+    with pytest.raises(ValueError, match="2 cells"):
+        html_tables.table_html([("a", []), ("b", [])], [[html_tables.Cell("1")]], "caption", TABLE, "name")
+
+
 def test_verdicts_are_marked_by_more_than_colour():
     read = Read(html_tables.to_html(TABLE, "caption"))
     centred = next(row for row in read.rows if row[:2] == ["PaDiM-ACE", "centred"])

@@ -42,7 +42,7 @@ def to_html(frame: pd.DataFrame, caption: str, first: str = "Model", name: str =
     heads: list[Head] = []
     heads += [(first, [])] + [("Reading", [])] * with_reading
     heads += [
-        (LEVELS[level], ["paper", "here", "difference"] if with_paper else ["here"]) for level in levels
+        (LEVELS[level], ["paper", "here", "difference"] if with_paper[level] else []) for level in levels
     ]
     body, notes = [], []
     for (label, reading), group in frame.groupby(["label", "reading"], sort=False):
@@ -89,7 +89,16 @@ def table_html(
     name: str,
     notes: Iterable[str] = (),
 ) -> str:
-    """An HTML table that sorts, with its caption, notes, and ``data`` as CSV (in the page itself)."""
+    """An HTML table that sorts, with its caption, notes, and ``data`` as CSV (in the page itself).
+
+    Raises
+    ------
+    ValueError
+        If a row has more or fewer cells than there are heads: its numbers would stand under wrong names.
+    """
+    width = sum(len(parts) or 1 for _, parts in heads)
+    if any(len(line) != width for line in body):
+        raise ValueError(f"{name}: expected {width} cells below the heads, found a row of another length")
     lines = ["<tr>" + "".join(_cell_html(cell, i) for i, cell in enumerate(line)) + "</tr>" for line in body]
     csv = base64.b64encode(data.to_csv(index=False, lineterminator="\n").encode()).decode()
     listed = "".join(f"<li>{_with_code(note)}</li>" for note in dict.fromkeys(notes))
@@ -150,8 +159,8 @@ def ledger_html(frame: pd.DataFrame) -> str:
     """Draw a :func:`padim_ace.tables.ledger` as a sortable table; its reasons are lettered below it."""
     heads: list[Head] = []
     heads += [(name, []) for name in ("Table", "Dataset", "Model", "Variant", "AUROC", "Paper", "Here")]
-    heads += [("Other readings", ["equation (1)", "centred"])]
     heads += [(name, []) for name in ("Difference", "Verdict", "Why")]
+    heads += [("Other readings", ["equation (1)", "centred"])]
     body: list[list[Cell]] = []
     letters: dict[str, str] = {}
     for _, row in frame.iterrows():
@@ -161,14 +170,14 @@ def ledger_html(frame: pd.DataFrame) -> str:
         line = [Cell(text, text, kind="text") for text in texts]
         line.append(Cell(mean_std(row["mean"], row["std"]), row["mean"]))
         here = row["ours_published"] if row["model"] == "padim_ace" else row["ours_model"]
-        line += [_number(value) for value in (here, row["ours_equation"], row["ours_centred"])]
-        line.append(_number(row["difference"], "+.2f"))
+        line += [_number(here), _number(row["difference"], "+.2f")]
         mark = {"reproduced": "✓ ", "differs": "≠ "}.get(row["verdict"], "")
         line.append(
             Cell(mark + row["verdict"], row["verdict"], kind=f"text {row['verdict'].replace(' ', '-')}")
         )
         why = letters.setdefault(row["note"], chr(ord("a") + len(letters))) if row["note"] else ""
-        body.append([*line, Cell(why, why, kind="text", title=row["note"])])
+        line.append(Cell(why, why, kind="text", title=row["note"]))
+        body.append([*line, _number(row["ours_equation"]), _number(row["ours_centred"])])
     counts = frame["verdict"].value_counts()
     summary = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("reproduced", "differs", "not run"))
     notes = [f"{letter}: {note}." for note, letter in letters.items()]
