@@ -6,11 +6,13 @@
 #
 # - **reproduced**: the two means, each over three runs, are within two standard errors of their difference,
 #   $2\sqrt{s_\mathrm{paper}^2/3 + s_\mathrm{here}^2/n}$;
-# - **differs**: they are not, and the last column says what is known to set them apart;
-# - **not run**: weights or data were not at hand, and the last column says which and how to run it.
+# - **differs**: they are not, and the letter leads to what is known to set them apart, below the table;
+# - **not run**: weights or data were not at hand, and the letter leads to which, and how to run it.
 #
-# The verdict on PaDiM-ACE is on the reading *published code*, since that is what made the paper's numbers; the
-# other two readings stand beside it.
+# *Here* is what the paper did: its targets removed as it says, from SSDD by k-means, and PaDiM-ACE in the reading
+# *published code*. The verdict is on that. Three columns beside it are not compared with the paper: PaDiM-ACE's other two
+# readings, and *masks*, the detector of *here* on SSDD with its targets removed by the release's own masks
+# ([the deviations](#ssdd-in-two-ways) say what that changes).
 #
 # :::{admonition} This notebook
 # :class: dropdown note

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAPER = published.read_published(ROOT / "book/published.csv")
 
 
-def made_up(dataset="ssdd", seeds=10, **changed):
+def made_up(dataset="ssdd_kmeans", seeds=10, **changed):
     """Scores of PaDiM and of PaDiM-ACE's three readings, made up for these tests."""
     rng = np.random.default_rng(0)
     rows = []
@@ -35,7 +35,7 @@ def made_up(dataset="ssdd", seeds=10, **changed):
 
 
 SCORES = made_up()
-TABLE = tables.compare(tables.table_settings(1), SCORES, "ssdd", PAPER, 1)
+TABLE = tables.compare(tables.table_settings(1), SCORES, "ssdd_kmeans", PAPER, 1)
 
 
 def test_mean_and_spread_are_over_three_seeds_and_the_interval_over_all():
@@ -58,8 +58,18 @@ def test_compare_takes_each_number_from_its_own_rows():
     assert row["difference"] == pytest.approx(row["mean"] - 93.65)
 
 
+def test_ssdd_prepared_by_masks_has_no_number_of_the_paper_beside_it():
+    scores = made_up("ssdd")
+    masks = tables.compare(tables.table_settings(1), scores, "ssdd", PAPER, 1)
+    assert masks["paper_mean"].isna().all() and set(masks["verdict"]) == {""}
+    assert masks["mean"].notna().all() and "DFM" not in set(masks["label"])
+    read = Read(html_tables.to_html(masks, "caption"))
+    assert read.rows[0] == ["Model", "Reading", "Image AUROC", "Pixel AUROC"]
+    assert tables.in_words(masks).startswith("SSDD by masks: ") and "paper" not in tables.in_words(masks)
+
+
 def test_metrics_other_than_auroc_do_not_enter():
-    assert tables.compare(tables.table_settings(1), made_up(metric="ap"), "ssdd").empty
+    assert tables.compare(tables.table_settings(1), made_up(metric="ap"), "ssdd_kmeans").empty
 
 
 def test_a_setting_that_was_not_run_has_one_line_and_says_why():
@@ -128,7 +138,9 @@ def test_numbers_stand_under_their_heads_where_the_paper_has_one_level_only():
 
 
 def test_without_the_papers_numbers_there_is_one_column_a_level():
-    read = Read(html_tables.to_html(tables.compare(tables.table_settings(1), SCORES, "ssdd"), "caption"))
+    read = Read(
+        html_tables.to_html(tables.compare(tables.table_settings(1), SCORES, "ssdd_kmeans"), "caption")
+    )
     assert read.rows[0] == ["Model", "Reading", "Image AUROC", "Pixel AUROC"]
     assert {len(row) for row in read.rows} == {4}
 
@@ -166,14 +178,39 @@ def test_the_ledger_has_the_papers_numbers_and_all_three_readings():
     assert row["difference"] == pytest.approx(row["ours_published"] - 63.47)
     read = Read(html_tables.ledger_html(ledger))
     assert len(read.rows) == 2 + 42
+    heads = [*read.rows[0][:8], *read.rows[1]]
+    shown = next(
+        line for line in read.rows[2:] if line[1:4] == ["1", "SSDD", "image"] and line[0] == "PaDiM-ACE"
+    )
+    cells = dict(zip(heads, shown, strict=True))
+    assert cells["Paper"] == "63.47 ± 4.57" and cells["Here"] == f"{row['ours_published']:.2f}"
+    assert cells["centred"] == f"{row['ours_centred']:.2f}" and cells["masks"] == "–"
+
+
+def test_the_ledger_shows_the_mask_prepared_number_apart():
+    both = pd.concat([SCORES, made_up("ssdd", 3).assign(value=0.25)])
+    read = Read(html_tables.ledger_html(tables.ledger(PAPER, both)))
+    for line in read.rows[2:]:
+        if line[2] == "SSDD" and line[0].startswith("PaDiM"):
+            assert line[-1] == "25.00" and "25.00" not in line[:-1]
+        else:
+            assert line[-1] == "–"
+
+
+def test_every_reason_of_the_ledger_stands_below_it():
+    text = html_tables.ledger_html(tables.ledger(PAPER, SCORES))
+    letters = set(re.findall(r"(?:differs|not run) \(([a-z])\)</td>", text))
+    assert letters and letters == set(re.findall(r"<li>([a-z]): ", text))
 
 
 def test_numbers_of_the_prose_are_those_of_the_table():
     numbers = tables.numbers(PAPER, SCORES)
     centred = TABLE[(TABLE["reading"] == "centred") & (TABLE["level"] == "image")].iloc[0]
-    assert numbers["ours_ssdd_padim_ace_centred_image"] == f"{centred['mean']:.2f} ± {centred['std']:.2f}"
+    assert (
+        numbers["ours_ssdd_kmeans_padim_ace_centred_image"] == f"{centred['mean']:.2f} ± {centred['std']:.2f}"
+    )
     assert numbers["paper_mstar_padim_image"] == "98.76 ± 0.61"
-    assert numbers["ours_mstar_padim_image"] == "not run"
+    assert numbers["ours_mstar_padim_image"] == numbers["ours_ssdd_padim_image"] == "not run"
     counts = [int(numbers[f"count_{word}"]) for word in ("reproduced", "differs", "not_run")]
     assert sum(counts) == int(numbers["count_published"]) == 42
 

@@ -157,27 +157,27 @@ BESIDE = "✓: the difference is within two standard errors of the two means, �
 
 def ledger_html(frame: pd.DataFrame) -> str:
     """Draw a :func:`padim_ace.tables.ledger` as a sortable table; its reasons are lettered below it."""
-    heads: list[Head] = []
-    heads += [(name, []) for name in ("Table", "Dataset", "Model", "Variant", "AUROC", "Paper", "Here")]
-    heads += [(name, []) for name in ("Difference", "Verdict", "Why")]
-    heads += [("Other readings", ["equation (1)", "centred"])]
+    heads: list[Head] = [(name, []) for name in ("Detector", "Table", "Dataset", "AUROC", "Paper", "Here")]
+    heads += [("Difference", []), ("Verdict", [])]
+    heads += [("Also here", ["equation (1)", "centred", "masks"])]
     body: list[list[Cell]] = []
     letters: dict[str, str] = {}
     for _, row in frame.iterrows():
         varied = {2: BACKBONES[row["backbone"]], 3: COVARIANCES.get(row["covariance"], "")}
-        variant = (varied | {4: AGGREGATIONS.get(row["aggregation"], "")}).get(row["table"], "")
-        texts = [str(row["table"]), DATASETS[row["dataset"]], MODELS[row["model"]], variant, row["level"]]
+        varied |= {4: AGGREGATIONS.get(row["aggregation"], "")}
+        detector = ", ".join(filter(None, (MODELS[row["model"]], varied.get(row["table"], ""))))
+        texts = [detector, str(row["table"]), DATASETS[row["dataset"]], row["level"]]
         line = [Cell(text, text, kind="text") for text in texts]
         line.append(Cell(mean_std(row["mean"], row["std"]), row["mean"]))
         here = row["ours_published"] if row["model"] == "padim_ace" else row["ours_model"]
         line += [_number(here), _number(row["difference"], "+.2f")]
-        mark = {"reproduced": "✓ ", "differs": "≠ "}.get(row["verdict"], "")
-        line.append(
-            Cell(mark + row["verdict"], row["verdict"], kind=f"text {row['verdict'].replace(' ', '-')}")
-        )
+        mark = {"reproduced": "✓\N{NO-BREAK SPACE}", "differs": "≠\N{NO-BREAK SPACE}"}.get(row["verdict"], "")
         why = letters.setdefault(row["note"], chr(ord("a") + len(letters))) if row["note"] else ""
-        line.append(Cell(why, why, kind="text", title=row["note"]))
-        body.append([*line, _number(row["ours_equation"]), _number(row["ours_centred"])])
+        verdict = f"{mark}{row['verdict']}" + (f" ({why})" if why else "")
+        kind = f"text {row['verdict'].replace(' ', '-')}"
+        line.append(Cell(verdict, row["verdict"], title=row["note"], kind=kind))
+        line += [_number(row[f"ours_{name}"]) for name in ("equation", "centred", "by_masks")]
+        body.append(line)
     counts = frame["verdict"].value_counts()
     summary = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("reproduced", "differs", "not run"))
     notes = [f"{letter}: {note}." for note, letter in letters.items()]

@@ -35,6 +35,8 @@ DATASETS = {
     "demo_sea": "Simulated open sea",
     "demo_harbour": "Simulated harbour",
 }
+TITLES = DATASETS | {"ssdd": "SSDD by masks", "ssdd_kmeans": "SSDD by k-means"}
+"""Names of datasets where SSDD stands twice, its targets removed by the release's masks and by k-means."""
 MODELS = {"padim_ace": "PaDiM-ACE", "padim": "PaDiM", "dfm": "DFM", "winclip": "WinCLIP"}
 COVARIANCES = {"full": "Full", "diagonal": "Diagonal", "isotropic": "Isotropic"}
 AGGREGATIONS = {
@@ -167,7 +169,9 @@ def compare(
 
     Returns one row per setting and level: label, reading, level, metric, the paper's mean and std, ours with
     its interval and number of seeds, difference, tolerance, verdict and a note. A number that one side does
-    not have is NaN. Settings of which neither side has a number are left out.
+    not have is NaN; the paper's side is that of the dataset which was prepared as the paper says
+    (:data:`padim_ace.published.PREPARED`), and empty for another. Settings of which neither side has a number
+    are left out.
     """
     rows = []
     for setting in settings:
@@ -204,9 +208,10 @@ def _where(frame: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
 def _published_cell(
     published: pd.DataFrame | None, table: int, setting: Setting, where: Mapping[str, str]
 ) -> Any:
-    if published is None or not setting.model:
+    if published is None or not setting.model or where["dataset"] not in paper.IN_PAPER:
         return None
     shared = {name: where[name] for name in paper.COLUMNS if name in where}
+    shared["dataset"] = paper.IN_PAPER[where["dataset"]]
     found = _where(published[published["table"] == table], {"model": setting.model, **shared})
     return SimpleNamespace(**found.iloc[0].to_dict()) if len(found) else None
 
@@ -237,7 +242,7 @@ def in_words(frame: pd.DataFrame) -> str:
         ]
         name = f"{row.label} {row.reading}".strip()
         said.append(f"{name}, {row.level}: {', '.join(values)}.")
-    return f"{DATASETS[frame['dataset'].iloc[0]]}: {' '.join(said)}" if said else ""
+    return f"{TITLES[frame['dataset'].iloc[0]]}: {' '.join(said)}" if said else ""
 
 
 def ledger(
@@ -245,12 +250,16 @@ def ledger(
 ) -> pd.DataFrame:
     """Every number of the paper with ours in each reading, a verdict and what explains it, one row each.
 
-    The verdict on PaDiM-ACE is on the reading ``published``, what the paper's own code computes.
+    The verdict is on the dataset that was prepared as the paper says, ``prepared``, and on PaDiM-ACE in the
+    reading ``published``, what the paper's own code computes. ``ours_by_masks`` is that same detector on SSDD
+    with its targets removed by the release's masks, which the paper did not do.
     """
     rows = []
     for cell in published.itertuples(index=False):
         readings = paper.CONVENTIONS if cell.model == "padim_ace" else ("",)
-        ours = {reading: paper.first_runs(paper.reproduced(cell, scores, reading)) for reading in readings}
+        sought = paper.as_prepared(cell)
+        ours = {reading: paper.first_runs(paper.reproduced(sought, scores, reading)) for reading in readings}
+        other = paper.reproduced(cell, scores, readings[0]) if sought.dataset != cell.dataset else {}
         found = paper.verdict(cell.mean, cell.std, ours[readings[0]])
         note = ""
         if found.word == "not run":
@@ -262,6 +271,8 @@ def ledger(
         }
         row = dict(zip(published.columns, cell, strict=True)) | {"ours_model": None} | means
         row |= {
+            "prepared": sought.dataset,
+            "ours_by_masks": statistics.fmean(paper.first_runs(other)) if other else None,
             "difference": found.difference,
             "tolerance": found.tolerance,
             "verdict": found.word,
@@ -275,13 +286,14 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     """The numbers that the book's prose names, by name, so that none is typed.
 
     ``paper_<dataset>_<model>_<level>`` are Table 1's, ``ours_<dataset>_<model>_<level>`` what stands beside
-    them; for PaDiM-ACE there is one per reading, ``ours_<dataset>_padim_ace_<reading>_<level>``, and for its
-    pooled signatures ``ours_<dataset>_<signature>_<level>``.
+    them (SSDD prepared as the paper says is ``ssdd_kmeans``, by masks ``ssdd``); for PaDiM-ACE there is one
+    per reading, ``ours_<dataset>_padim_ace_<reading>_<level>``, and for its pooled signatures
+    ``ours_<dataset>_<signature>_<level>``.
     """
     found = {}
     for cell in published[published["table"] == 1].itertuples(index=False):
         found[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = mean_std(cell.mean, cell.std)
-    for dataset in ("mstar", "ssdd", "hrsid"):
+    for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
         for model in MODELS:
             for reading in paper.CONVENTIONS if model == "padim_ace" else ("",):
                 name = f"{dataset}_{model}_{reading}" if reading else f"{dataset}_{model}"
