@@ -268,6 +268,18 @@ def test_a_page_fits_a_phone(read, name):
 
 
 @seen
+@pytest.mark.parametrize(
+    "name", ["table_1", "table_2", "table_3", "table_4", "table_demo", "deviations", "beyond", "ledger"]
+)
+def test_tables_need_no_sideways_scroll_on_a_laptop(read, name):
+    page = read(name, viewport={"width": 1300, "height": 900})
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.table-scroll')].map(box => [box.scrollWidth, box.clientWidth])"
+    )
+    assert widths and all(inside <= outside for inside, outside in widths), widths
+
+
+@seen
 def test_formulas_are_typeset(read):
     page = read("method")
     page.wait_for_selector("mjx-container[display=true]")
