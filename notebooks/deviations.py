@@ -334,11 +334,14 @@ for name in sorted({*datasets, "ssdd_kmeans"} & set(scores["dataset"])):
 # *PaDiM-ACE*; it is anomalib's own `Padim`, with its own feature subset and its own splits. Here both are computed in one
 # pass, from the same embeddings, splits and background, and differ in nothing but the statistic.
 #
+# (the-fill)=
 # ## D9: the fill can be seen
 #
 # On MSTAR and SSDD a normal image is an anomalous image whose target was filled with background pixels drawn at random,
 # one by one. The fill has the background's grey levels, but not its texture: in a SAR image neighbouring pixels are
-# correlated (one resolution cell covers several, and JPEG smooths them further), in the fill they are independent.
+# correlated (one resolution cell covers several, and JPEG smooths them further), in the fill they are independent. That is
+# how the images here are made, and how the paper says that its were; the code that it points to differs in details, which
+# [stand beside the prepared format](#preparation-differences).
 
 # %% tags=["hide-input"]
 scene = scenes.vehicle(128, 1, "train", True, np.random.default_rng(3))
