@@ -26,8 +26,7 @@ SHOWN = {page: profile for page, profile in SHOWN.items() if Path(f"notebooks/{p
 LOCALISED = ["mstar", "ssdd", "hrsid", "demo_vehicle", "demo_sea", "demo_harbour"]
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[config["backbones"][0], "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "fill_visibility", "image_scores"]
-PAGES += ["use_your_own"] if "demo_sea" in DATASETS else []
+PAGES = [*SHOWN, "fill_visibility", "image_scores", "use_your_own"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -257,12 +256,13 @@ rule result_page:
 rule use_your_own:
     input:
         **common("use_your_own"),
-        manifest=f"{BUILD}/prepared/demo_sea/manifest.csv",
+        manifest=f"{BUILD}/prepared/{config['use_your_own']['dataset']}/manifest.csv",
     output:
         page=f"{BUILD}/notebooks/use_your_own.ipynb",
     params:
         running=running,
-        values=f"-r images {BUILD}/prepared/demo_sea -r out {BUILD}/use_your_own",
+        values=f"-r images {BUILD}/prepared/{config['use_your_own']['dataset']} -r out {BUILD}/use_your_own "
+        + f"-r backbone {config['backbones'][0]} -p every {config['use_your_own']['every']}",
     threads: 2
     shell:
         RUN

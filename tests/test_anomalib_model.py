@@ -1,12 +1,16 @@
 """PadimAce in anomalib: as anomalib tests its own models, and against dense float64 oracles."""
 
+import inspect
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import jaxtyping
+import jupytext
 import numpy as np
 import pytest
 import torch
@@ -15,6 +19,7 @@ from anomalib.data.datasets.image.folder import FolderDataset
 from anomalib.data.utils import read_image
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
+from anomalib.models import Padim
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from anomalib.pre_processing import PreProcessor
 from sklearn.metrics import roc_auc_score
@@ -27,6 +32,7 @@ from padim_ace import PadimAce
 from padim_ace.anomalib_processing import AcePostProcessor, resize_matrix
 from padim_ace.pyramid import flatten
 
+CHAPTER = Path(__file__).parents[1] / "notebooks/use_your_own.py"
 SIZE = (64, 96)
 KINDS = [
     {"background": "patch", "signature": "mined", "mined_patches": 4},
@@ -131,6 +137,18 @@ def test_the_package_imports_without_anomalib():
     assert (
         done.returncode == 1 and "AttributeError: module 'padim_ace' has no attribute 'nope'" in done.stderr
     )
+
+
+def test_it_takes_the_arguments_of_anomalibs_padim_in_their_order_and_documents_all():
+    """n_features has a default of its own: PaDiM takes it from a table of backbones."""
+    ours, padims = (inspect.signature(kind).parameters for kind in (PadimAce, Padim))
+    assert list(ours)[:4] == list(padims)[:4]
+    assert [name for name in ours if name in padims] == list(padims)
+    for name in ("backbone", "pre_trained", "pre_processor", "post_processor", "evaluator", "visualizer"):
+        assert ours[name].default == padims[name].default
+    arguments = PadimAce.__init__.__doc__.partition("Raises:")[0]
+    documented = re.findall(r"^ {12}(\w+): ", arguments, re.MULTILINE)
+    assert documented == list(ours)
 
 
 def test_validate_test_and_predict(kind):
@@ -474,35 +492,29 @@ def test_scoring_before_a_fit_says_so():
         model().eval()(torch.rand(1, 3, 80, 120))
 
 
-def test_the_command_line_trains_and_predicts(folder, tmp_path):
-    options = [
-        "--model",
-        "padim_ace.PadimAce",
-        "--model.backbone",
-        "tf_efficientnet_lite0",
-        "--model.background",
-        "shared",
-    ]
-    command = [Path(sys.executable).parent / "anomalib"]
-    split = [
-        "--data",
-        "Folder",
-        "--data.name",
-        "fake",
-        "--data.root",
-        str(folder),
-        "--data.normal_dir",
-        "normal",
-    ]
-    split += ["--data.abnormal_dir", "anomalous", "--data.num_workers", "0", "--data.seed", "0"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    root = ["--default_root_dir", str(tmp_path)]
-    for verb, last in (("train", split), ("predict", ["--data", str(folder / "others" / "a10.png")])):
-        if verb == "predict":
-            last += ["--ckpt_path", *map(str, tmp_path.rglob("model.ckpt"))]
-        arguments = [*command, verb, *options, *last, *root]
-        done = subprocess.run(arguments, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        if verb == "train":
-            assert "image_AUROC" in done.stdout
-    assert list(tmp_path.rglob("images/**/a10.png"))
+def test_the_command_lines_of_the_chapter_run_as_they_are_pasted(folder, tmp_path):
+    """On 16-bit TIFF files, which the preparation brings into shape."""
+    for name in ("normal", "anomalous", "masks"):
+        (tmp_path / "my_images" / name).mkdir(parents=True)
+        for file in (folder / name).iterdir():
+            image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            deep = image if name == "masks" else 100 * image.astype(np.uint16)
+            cv2.imwrite(str(tmp_path / "my_images" / name / f"{file.stem}.tif"), deep)
+    shutil.copy(folder / "others" / "a10.png", tmp_path / "new_image.png")
+    prose = [cell.source for cell in jupytext.read(CHAPTER).cells if cell.cell_type == "markdown"]
+    script = "".join(re.findall(r"```bash\n(.*?)```", "\n".join(prose), re.DOTALL))
+    verbs = re.findall(r"^(?:anomalib|python -m) (\w+)", script, re.MULTILINE)
+    assert verbs == ["data_prep", "train", "test", "predict", "export"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": path}
+    command = ["bash", "-e", "-c", script]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    prepared = cv2.imread(str(tmp_path / "prepared/my_images/anomalous/a00.png"), cv2.IMREAD_UNCHANGED)
+    assert prepared.shape == (80, 120) and prepared.dtype == np.uint8
+    trained, tested = re.findall(r"pixel_AUROC\D+([\d.]+)", done.stdout)
+    assert trained == tested and float(trained) > 0.9
+    images, onnx = re.findall(r"`(results/\S+)`", "\n".join(prose))
+    assert list((tmp_path / images).rglob("new_image.png"))
+    files = sorted(path.name for path in (tmp_path / onnx).iterdir())
+    assert files == ["model.onnx", "model.onnx.data"]

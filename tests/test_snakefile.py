@@ -94,6 +94,13 @@ def test_notebooks_have_the_parameters_that_they_are_given(plans, profile):
                 assert set(json.loads(value)) <= known, (command[1], value)
 
 
+@pytest.mark.parametrize(("profile", "dataset"), [("demo", "demo_sea"), ("paper", "ssdd")])
+def test_the_chapter_on_your_own_images_runs_on_the_profiles_own(plans, profile, dataset):
+    (command,) = [c for c in commands(plans[profile]) if c[1] == "notebooks/use_your_own.ipynb"]
+    assert command[command.index("images") + 1] == f"build/{profile}/prepared/{dataset}"
+    assert command[command.index("backbone") + 1] == config(profile)["backbones"][0]
+
+
 def test_data_and_settings_reach_the_preparation(plans):
     prepare = [command for command in commands(plans["paper"]) if command[1] == "notebooks/prepare.ipynb"]
     by_out = {command[command.index("out") + 1]: command for command in prepare}
