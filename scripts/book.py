@@ -14,10 +14,12 @@ import shutil
 import subprocess
 import sys
 import threading
+from html import unescape
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import nbformat
@@ -266,21 +268,30 @@ def pdf(profile: str) -> None:
     print(PDF)
 
 
+def asked(url: str) -> str:
+    """What an address answers: its status, or FAIL and why when it is gone or nothing answers.
+
+    Some sites refuse programs what they show to readers (401, 403, 429, …): that is an answer too.
+    """
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "padim-ace link check"}), timeout=30) as answer:
+            return str(answer.status)
+    except HTTPError as error:
+        return f"FAIL {error}" if error.code in (404, 410) else str(error.code)
+    except (OSError, HTTPException) as error:
+        return f"FAIL {error}"
+
+
 def links(profile: str) -> None:
     """Ask for every outside address that the book's pages link to; fail if one is gone."""
     found: dict[str, Path] = {}
     for page in sorted(HTML.rglob("*.html")):
         for url in re.findall(r'<a [^>]*href="(https?://[^"#]+)', page.read_text(encoding="utf-8")):
-            found.setdefault(url, page)
-    failed = 0
-    for url, page in found.items():
-        try:
-            with urlopen(Request(url, headers={"User-Agent": "padim-ace link check"}), timeout=30) as answer:
-                word = f"{answer.status}"
-        except (URLError, TimeoutError) as error:
-            word, failed = f"FAIL {error}", failed + 1
-        print(f"{word:>6}  {url}  ({page.relative_to(HTML)})")
-    if failed:
+            found.setdefault(unescape(url), page)
+    answers = {url: asked(url) for url in found}
+    for url, answer in answers.items():
+        print(f"{answer:>6}  {url}  ({found[url].relative_to(HTML)})")
+    if failed := sum(answer.startswith("FAIL") for answer in answers.values()):
         raise BookError(f"links: expected {len(found)} addresses to answer, found {failed} that did not")
 
 

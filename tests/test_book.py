@@ -1,8 +1,10 @@
 """The book as a reader gets it. Tests on its pages need `make book` to have been run; the others do not."""
 
+import http.server
 import json
 import re
 import shutil
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -101,6 +103,34 @@ def test_every_chapter_has_a_source():
 def test_no_result_is_typed_in_the_prose(path):
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     assert not re.findall(r"\b\d\d\.\d+ ?(?:±|%)|\d ± \d|AUROC of \d", text)
+
+
+def test_a_link_that_is_gone_is_told_from_one_that_answers(tmp_path, monkeypatch, capsys):
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            code = int(self.path[1:4])
+            if code:
+                self.send_response(code)
+                self.end_headers()  # for 000 the connection is closed without a word
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{site.server_port}"
+        monkeypatch.setattr(book, "HTML", tmp_path)
+        (tmp_path / "good.html").write_text(f'<a class="x" href="{at}/200?a=1&amp;b=2#part">there</a>')
+        (tmp_path / "shy.html").write_text(f'<a href="{at}/403">refused to a program</a> <a href="in.html">')
+        book.links("demo")
+        assert capsys.readouterr().out.splitlines() == [
+            f"   200  {at}/200?a=1&b=2  (good.html)",
+            f"   403  {at}/403  (shy.html)",
+        ]
+        (tmp_path / "bad.html").write_text(f'<a href="{at}/404">gone</a> <a href="{at}/000">silent</a>')
+        with pytest.raises(book.BookError, match="expected 4 addresses to answer, found 2"):
+            book.links("demo")
+        site.shutdown()
 
 
 # --- its pages ---

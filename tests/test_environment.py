@@ -134,6 +134,9 @@ def test_ci_runs_the_tests_and_the_workflows_run_the_same_targets():
 def test_the_book_is_published_only_after_tests_and_book():
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
     assert set(jobs["publish"]["needs"]) == {"test", "book"}
+    # The pages can be tested only where they were built: in another job those tests skip.
+    runs = [step["run"] for step in jobs["book"]["steps"] if "run" in step]
+    assert runs == ["make book", "make test PYTEST_FLAGS=tests/test_book.py", "make drift"]
 
 
 def test_citation_has_what_the_format_asks_for():
