@@ -246,15 +246,13 @@ def test_a_checkpoint_loads_with_no_weights_at_hand(trained, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx", "openvino"])
-def test_an_exported_model_predicts_what_the_engine_does(kind, exported, folder, tmp_path, monkeypatch):
+def test_an_exported_model_predicts_what_the_engine_does(
+    kind, exported, folder, tmp_path, monkeypatch, no_type_checks
+):
     fitted, runner = exported
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     monkeypatch.chdir(tmp_path)  # the inferencer writes a cache where it is
-    jaxtyping.config.update("jaxtyping_disable", True)  # its checks would fix the batch size in the graph
-    try:
-        path = runner.export(fitted, kind, export_root=tmp_path)
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+    path = runner.export(fitted, kind, export_root=tmp_path)
     inferencer = TorchInferencer(path, device="cpu") if kind == "torch" else OpenVINOInferencer(path, "CPU")
     file = folder / "anomalous" / "a03.png"
     (expected,) = runner.predict(fitted, data_path=file)
@@ -265,6 +263,34 @@ def test_an_exported_model_predicts_what_the_engine_does(kind, exported, folder,
         np.testing.assert_allclose(values, np.asarray(getattr(expected, field)).squeeze(), atol=1e-5)
     assert bool(np.asarray(found.pred_label).squeeze()) == bool(expected.pred_label)
     assert (np.asarray(found.pred_mask).squeeze() != np.asarray(expected.pred_mask).squeeze()).sum() <= 1
+
+
+@pytest.fixture
+def no_type_checks():
+    """jaxtyping's checks would fix the batch size in the graph."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_every_kind_exports_as_a_graph(kind, no_type_checks):
+    """ONNX and OPENVINO are translations of this graph."""
+    _, fitted, _, _ = kind
+    images = torch.rand(2, 3, 80, 120)
+    graph = torch.export.export(fitted, (images,), strict=False).module()
+    torch.testing.assert_close(graph(images)._asdict(), fitted(images)._asdict(), atol=1e-5, rtol=0)
+
+
+def test_without_a_pre_processor_it_exports_for_the_images_that_it_was_fitted_on(
+    folder, tmp_path, monkeypatch, no_type_checks
+):
+    monkeypatch.chdir(tmp_path)
+    fitted, runner = model(pre_processor=False), engine(tmp_path)
+    runner.fit(fitted, datamodule=data(folder))
+    file = folder / "anomalous" / "a03.png"
+    (expected,) = runner.predict(fitted, data_path=file)
+    found = OpenVINOInferencer(runner.export(fitted, "onnx", export_root=tmp_path), "CPU").predict(file)
+    np.testing.assert_allclose(found.anomaly_map.squeeze(), expected.anomaly_map.squeeze(), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -477,12 +503,14 @@ def test_training_sets_that_are_not_enough(folder, tmp_path):
     }
     fit(r"a10.png: expected a mask a10\.\* in .*masks, found none; add it", masked)
     fit("background: expected at least 2 normal images, found 1; add images", test_split_ratio=14 / 15)
-    blank = folder / "normal" / "n99.png"
-    cv2.imwrite(str(blank), np.full((80, 120), 51, np.uint8))
-    try:
-        fit("n99.png: expected pixels that differ, found 0.2 everywhere; remove it", test_split_ratio=1 / 16)
-    finally:
-        blank.unlink()
+    for name, arguments in (("normal", {}), ("others", {"signature_images": folder / "others"})):
+        blank = folder / name / "n99.png"
+        cv2.imwrite(str(blank), np.full((80, 120), 51, np.uint8))
+        try:
+            message = "n99.png: expected pixels that differ, found 0.2 everywhere; remove it"
+            fit(message, arguments, test_split_ratio=1 / 16)
+        finally:
+            blank.unlink()
 
 
 def test_scoring_before_a_fit_says_so():

@@ -282,9 +282,21 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
         super().on_load_checkpoint(checkpoint)
         self._agree_on_normalisation()
 
-    def to_onnx(self, *args, **kwargs) -> Path:  # type: ignore[override]
-        """As anomalib's, with opset 18: its default, 14, torch can no longer write, and says so at length."""
-        return super().to_onnx(*args, **{"opset_version": 18, **kwargs})
+    def to_onnx(  # type: ignore[override]
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """As anomalib's, but for two defaults.
+
+        ``opset_version`` is 18: anomalib's, 14, torch can no longer write, and says so at length.
+        Without a resize in the pre-processor, ``input_size`` is that of the fit's images: no other will do.
+        """
+        if self.input_size is None:
+            input_size = input_size or self.model.embedder.image_size
+        return super().to_onnx(export_root, model_file_name, input_size, **{"opset_version": 18, **kwargs})
 
     @classmethod
     def load_from_checkpoint(cls, *args, **kwargs) -> PadimAce:  # type: ignore[override]
