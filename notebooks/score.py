@@ -36,7 +36,7 @@ from padim_ace.dataset import PreparedDataset
 from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, READINGS, SUPERVISION, TABLES
 from padim_ace.experiment import Experiment, Settings
 from padim_ace.image_scores import ImageScores, write_image_scores
-from padim_ace.reporting import chosen_patches, metrics_frame, split_frame, write_examples
+from padim_ace.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
 
 torch.set_num_threads(threads)
 start = time.perf_counter()
@@ -82,7 +82,7 @@ pd.DataFrame(
 scores = experiment.run(folder)
 
 # %% tags=["hide-input"]
-chosen = chosen_patches(experiment, scores)
+chosen = chosen_numbers(experiment, scores)
 frame, few = split_frame(metrics_frame(experiment, scores, dataset, backbone), chosen)
 write_examples(experiment, scores, folder / "maps.npz")
 write_image_scores(ImageScores.of_run(experiment, scores), folder / "image_scores.npz")

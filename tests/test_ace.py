@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from padim_ace.ace import ace, mahalanobis, matched_filter
+from padim_ace.ace import ace, glrt, mahalanobis, matched_filter
 from padim_ace.background import AGGREGATIONS, Moments, fit_background, isotropic_variance
 from padim_ace.inner_products import Full, Isotropic, Shape, Weighted, WrongWay, precision_diagonal
 
@@ -134,3 +134,14 @@ def test_all_aggregations_are_one_detector(seed):
     ]
     for other in scores[1:]:
         np.testing.assert_allclose(other, scores[0], atol=1e-12)
+
+
+@given(st.floats(-3, 3), st.floats(0.1, 9), st.floats(0.1, 9))
+def test_kellys_statistic_lies_between_the_matched_filter_and_ace(cosine, energy, length):
+    """With few samples it is ACE; with many it is the matched filter over their square root."""
+    projection = torch.tensor(np.tanh(cosine) * np.sqrt(energy * length))
+    e, s = torch.tensor(energy), torch.tensor(length)
+    few, many = glrt(projection, e, s, 0), glrt(projection, e, s, 10**9)
+    torch.testing.assert_close(few, ace(projection, e, s))
+    torch.testing.assert_close(many * 10**4.5, matched_filter(projection, s), rtol=1e-6, atol=1e-9)
+    assert abs(float(glrt(projection, e, s, 5))) < 1

@@ -70,7 +70,7 @@ def test_shrinkage_goes_from_patch_to_pooled():
     moments = moments_of(stages)
     dense = [
         oracles.dense(
-            fit_background(moments, "patch", shrinkage=w, dtype=torch.float64).covariance, PLACES, True
+            fit_background(moments, "shrunk", shrinkage=w, dtype=torch.float64).covariance, PLACES, True
         )
         for w in (0, 0.3, 1)
     ]
@@ -111,7 +111,7 @@ def test_too_few_images_and_unknown_kinds():
     with pytest.raises(ValueError, match="at least 1 normal images, found 0"):
         Moments().mean()
     _, stages, _ = make(3)
-    with pytest.raises(ValueError, match="patch, pooled or shared, found 'local'"):
+    with pytest.raises(ValueError, match="patch, pooled, shared or shrunk, found 'local'"):
         fit_background(moments_of(stages), "local")
     background: Background = fit_background(moments_of(stages))
     with pytest.raises(ValueError, match="found 'median'"):

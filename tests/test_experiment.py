@@ -3,6 +3,7 @@
 import numpy as np
 import oracles
 import pytest
+import scipy
 import torch
 from anomalib.models.components import MultiVariateGaussian
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
@@ -23,11 +24,12 @@ from padim_ace.detectors import (
     Detector,
 )
 from padim_ace.experiment import Experiment, Settings
-from padim_ace.reporting import chosen_patches, metrics_frame, split_frame, write_examples
+from padim_ace.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
 
 SIZE = (48, 48)
 SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
-SMALL = [d for d in BEYOND if ":256" not in d.signature]  # the images here have 144 patches
+# the images here have 144 patches, the embeddings 12 features
+SMALL = [d for d in BEYOND if d.signature not in ("mined:256", "subspace:16")]
 FEW = [d for d in SUPERVISION if d.images < 20]
 DETECTORS = [*TABLES, *DEVIATIONS, *SMALL, *FEW]
 VALIDATED = [PADIM, PADIM_ACE, *(d for d in CANDIDATES if d in SMALL)]
@@ -188,11 +190,84 @@ def test_pooled_signatures(experiment, scores, brute):
           lambda x, p: whiten[p] @ (x - mean[:, p]) @ direction)  # fmt: skip
 
 
-def test_the_patches_to_mine_are_chosen_on_validation_images(experiment, scores):
-    chosen = chosen_patches(experiment, scores)
+def whitened(brute, role):
+    """Whitened patches of the first seed ``[image, place, feature]`` and their lengths."""
+    *_, mean, cov = brute
+    x = brute[1][role]
+    factors = np.linalg.inv(np.linalg.cholesky(cov))
+    white = np.einsum("pfg,ngp->npf", factors, x.reshape(*x.shape[:2], -1) - mean)
+    return white, np.linalg.norm(white, axis=-1)
+
+
+def farthest(white, length, count=16):
+    """Unit patches ``[patch, feature]`` of the largest length in each image."""
+    return np.concatenate(
+        [w[np.argsort(n)[-count:]] / np.sort(n)[-count:][:, None] for w, n in zip(white, length, strict=True)]
+    )
+
+
+def test_signatures_against_clutter(experiment, scores, brute):
+    """Every normal training image is looked at for clutter here: there are fewer than the limit."""
+    *_, mean, cov = brute
+    whiten = np.linalg.inv(np.linalg.cholesky(cov))
+    targets, clutter = (farthest(*whitened(brute, role)) for role in ("signature", "train"))
+    d = len(mean)
+    loaded = clutter.T @ clutter / len(clutter) + np.eye(d) / d
+    products = targets.T @ targets
+    contrasted = np.linalg.inv(loaded) @ targets.mean(0)
+    contrasted /= np.linalg.norm(contrasted)
+    refined = products @ products @ targets.mean(0)
+    refined /= np.linalg.norm(refined)
+    for name, direction in (("contrast", contrasted), ("refined", refined)):
+
+        def cosine(x, p, direction=direction):
+            y = whiten[p] @ (x - mean[:, p])
+            return y @ direction / np.linalg.norm(y)
+
+        check(experiment, scores, brute, Detector("ace", "full", "", name, "centred"), cosine)
+    span = scipy.linalg.orth(scipy.linalg.eigh(products, loaded)[1][:, -4:])
+
+    def kelly(x, p):
+        y = whiten[p] @ (x - mean[:, p])
+        return np.linalg.norm(span.T @ y) / np.sqrt(len(brute[0]["train"]) + y @ y)
+
+    def angle(x, p):
+        y = whiten[p] @ (x - mean[:, p])
+        return np.linalg.norm(span.T @ y) / np.linalg.norm(y)
+
+    check(experiment, scores, brute, Detector("ace", "full", "", "subspace:4", "centred"), angle)
+    eight = scipy.linalg.orth(scipy.linalg.eigh(products, loaded)[1][:, -8:])
+    span = eight
+    check(experiment, scores, brute, Detector("glrt", "full", "", "subspace", "centred"), kelly)
+
+
+def test_shrinkage_is_the_likeliest_of_held_out_images(experiment, brute):
+    seed = experiment.seeds[0]
+    *_, mean, cov = brute
+    index = np.flatnonzero((seed.roles == "validation") & ~experiment.dataset.anomalous)
+    x = embeddings(experiment, seed, index.tolist())
+    x = x.reshape(*x.shape[:2], -1)
+    bare = cov - 0.01 * np.eye(len(mean))
+    for weight in (0.0, 0.3):
+        mixed = (1 - weight) * bare + weight * bare.mean(0) + 0.01 * np.eye(len(mean))
+        expected = np.mean(
+            [
+                scipy.stats.multivariate_normal.logpdf(x[:, :, p], mean[:, p], mixed[p]).mean()
+                for p in range(x.shape[2])
+            ]
+        )
+        assert seed.shrinkage[weight] == pytest.approx(expected, rel=1e-3)
+    best = max(seed.shrinkage, key=seed.shrinkage.get)
+    assert best > 0  # 12 features from 32 images
+
+
+def test_the_numbers_of_a_signature_are_chosen_on_validation_images(experiment, scores):
+    chosen = chosen_numbers(experiment, scores)
     seed = experiment.seeds[1]
     held_out = seed.roles == "validation"
-    rows = chosen[chosen["seed"] == 1].set_index("patches")
+    assert chosen.groupby(["seed", "signature"])["chosen"].sum().eq(1).all()
+    assert set(chosen[chosen["signature"] == "subspace"]["number"]) == {2, 4, 8}
+    rows = chosen[(chosen["seed"] == 1) & (chosen["signature"] == "mined")].set_index("number")
     assert set(rows.index) == {4, 16, 64} and rows["chosen"].sum() == 1
     for patches, row in rows.iterrows():
         number = experiment.detectors.index(Detector("ace", "full", "", f"mined:{patches}", "centred"))
@@ -202,10 +277,12 @@ def test_the_patches_to_mine_are_chosen_on_validation_images(experiment, scores)
     assert rows["chosen"][best]
     every = metrics_frame(experiment, scores, "fake", "lite0")
     kept, few = split_frame(every, chosen)
-    mine = kept[(kept["signature"] == "mined") & (kept["seed"] == 1)].reset_index(drop=True)
+    of_ace = (kept["detector"] == "ace") & (kept["signature"] == "mined")
+    mine = kept[of_ace & (kept["seed"] == 1)].reset_index(drop=True)
     theirs = every[(every["signature"] == f"mined:{best}") & (every["seed"] == 1)].reset_index(drop=True)
     assert mine["value"].tolist() == theirs["value"].tolist()
-    assert set(kept["signature"]) == {"", "mean", "masked", "mined"}
+    names = {"", "mean", "masked", "mined", "refined", "contrast", "subspace"}
+    assert set(kept["signature"]) == names
     assert set(few["images"]) == {1, 5} and set(few["signature"]) == {"masked", "mined"}
 
 
@@ -250,7 +327,7 @@ def test_padim_equals_anomalibs_on_the_same_features(experiment, scores, brute):
 
 
 def test_scores_are_bounded(experiment, scores):
-    bounded = [d.statistic == "ace" for d in experiment.detectors]
+    bounded = [d.statistic in ("ace", "glrt") for d in experiment.detectors]
     images = scores.image[:, bounded]
     assert np.nanmax(np.abs(images)) <= 1
     assert np.isfinite(scores.image[:, :, 0]).any() or np.isnan(scores.image[:, :, 0]).all()
@@ -259,7 +336,7 @@ def test_scores_are_bounded(experiment, scores):
 def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, monkeypatch):
     first = tmp_path / "first.csv"
     frame = split_frame(
-        metrics_frame(experiment, scores, "fake", "lite0"), chosen_patches(experiment, scores)
+        metrics_frame(experiment, scores, "fake", "lite0"), chosen_numbers(experiment, scores)
     )[0]
     results.write_scores(frame, first)
 
@@ -279,7 +356,7 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
     monkeypatch.setattr(resumed, "_signature_pass", refuse)
     second = tmp_path / "second.csv"
     again = resumed.run(tmp_path / "work")
-    frame = split_frame(metrics_frame(resumed, again, "fake", "lite0"), chosen_patches(resumed, again))[0]
+    frame = split_frame(metrics_frame(resumed, again, "fake", "lite0"), chosen_numbers(resumed, again))[0]
     results.write_scores(frame, second)
     assert first.read_bytes() == second.read_bytes()
     other = Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [PADIM], SETTINGS)
@@ -319,7 +396,7 @@ def test_wrong_settings_and_detectors():
         Settings(precision="int8")
     with pytest.raises(ValueError, match="found 'padin'"):
         Detector("padin")
-    with pytest.raises(ValueError, match="mean, masked or mined.*found ''"):
+    with pytest.raises(ValueError, match="mean, masked, mined.*found ''"):
         Detector("ace")
     with pytest.raises(ValueError, match="convention"):
         Detector("ace", "full", "", "mean", "centred+D9")

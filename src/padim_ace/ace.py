@@ -41,3 +41,19 @@ def matched_filter(
     r"""Adaptive matched filter, :math:`A / \sqrt{S}`: ACE without the embedding's own length, unbounded."""
     norm = signature_energy.clamp_min(0).sqrt()
     return torch.where(norm > 0, projection / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0)
+
+
+def glrt(
+    projection: Float[Tensor, "*shape"],
+    energy: Float[Tensor, "*shape"],
+    signature_energy: Float[Tensor, "*#shape"],
+    samples: int,
+) -> Float[Tensor, "*shape"]:
+    r"""Kelly's generalised likelihood ratio, signed root form: :math:`A / \sqrt{S (N + E)}`, in (-1, 1).
+
+    N is the number of ``samples`` that the covariance was estimated from. An embedding near the background's
+    mean (E far below N) is scored as by the matched filter, one far from it (E far above N) as by ACE: close
+    to the mean a direction is mostly noise, and ACE believes it.
+    """
+    norm = (signature_energy * (samples + energy.clamp_min(0))).clamp_min(0).sqrt()
+    return torch.where(norm > 0, projection / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0)

@@ -1,14 +1,19 @@
 """The background: mean and covariance of normal embeddings, streamed, then factored once.
 
-Three ways to tie places together, all from the same moments:
+Four ways to tie places together, all from the same moments:
 
 - ``patch``: own mean and covariance at every place (PaDiM's).
 - ``pooled``: own mean at every place, one covariance: the average of theirs.
 - ``shared``: one mean and one covariance for all places.
+- ``shrunk``: own mean at every place, and a covariance between those of ``patch`` and ``pooled``, with the
+  weight
+  under which held-out normal images are most likely (:func:`shrinkage_likelihoods`).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +21,20 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from padim_ace.pyramid import BlockRows, Embedding, add_products, empty_products, inverse_cholesky, upsample
+from padim_ace.pyramid import (
+    BlockRows,
+    Embedding,
+    add_products,
+    dense,
+    empty_products,
+    inverse_cholesky,
+    upsample,
+)
 
 REGULARISATION = 0.01
 """Added to each variance, as PaDiM does: keeps a covariance of few images invertible."""
+SHRINKAGES = (0.0, 0.01, 0.1, 0.3, 1.0)
+"""Weights of the pooled covariance among which held-out images choose."""
 
 Means = list[Float[Tensor, "_place _feature"]]
 
@@ -113,6 +128,8 @@ class Background:
     mean: Means
     covariance: BlockRows
     whitening: BlockRows
+    samples: int = 0
+    """Embeddings that each covariance was estimated from."""
 
     def centre(self, embedding: Embedding) -> Embedding:
         """``x - μ``."""
@@ -165,8 +182,8 @@ def fit_background(
 
     Args:
         moments: of at least two normal images.
-        kind: ``patch``, ``pooled`` or ``shared`` (see the module).
-        shrinkage: for ``patch``, the weight in [0, 1] of the pooled covariance.
+        kind: ``patch``, ``pooled``, ``shared`` or ``shrunk`` (see the module).
+        shrinkage: for ``shrunk``, the weight in [0, 1] of the pooled covariance.
         regularisation: added to each variance.
         dtype: of the result.
 
@@ -176,23 +193,67 @@ def fit_background(
     moments._require(2)
     mean, scatter = moments.mean(), moments.scatter()
     covariance = _scaled(scatter, 1 / (moments.count - 1))
-    if kind == "patch":
-        if shrinkage:
-            covariance = _mixed(covariance, _average_place(covariance), shrinkage)
+    places = mean[-1].shape[0]
+    samples = moments.count
+    if kind == "shrunk":
+        covariance = _mixed(covariance, _average_place(covariance), shrinkage)
     elif kind == "pooled":
         covariance = _average_place(covariance)
+        samples *= places
     elif kind == "shared":
-        places = mean[-1].shape[0]
+        samples *= places
         shared = [m.mean(0, keepdim=True) for m in mean]
         between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]
         add_products(scatter, between, alpha=moments.count)
         covariance = _scaled(_average_place(scatter), places / (moments.count * places - 1))
         mean = shared
-    else:
-        raise ValueError(f"background: expected patch, pooled or shared, found {kind!r}")
+    elif kind != "patch":
+        raise ValueError(f"background: expected patch, pooled, shared or shrunk, found {kind!r}")
     covariance = _regularised(covariance, regularisation)
     whitening = inverse_cholesky(covariance)
-    return Background([m.to(dtype) for m in mean], covariance.to(dtype), whitening.to(dtype))
+    return Background([m.to(dtype) for m in mean], covariance.to(dtype), whitening.to(dtype), samples)
+
+
+def shrinkage_likelihoods(
+    moments: Moments, held_out: Moments, weights: Sequence[float] = SHRINKAGES
+) -> dict[float, float]:
+    r"""For each weight of the pooled covariance, the mean Gaussian log-likelihood of held-out patches.
+
+    .. math:: -\tfrac12 \left( \operatorname{tr}(\Sigma_p^{-1} S_p) + \log\det\Sigma_p + D \log 2\pi \right),
+
+    averaged over places p, where S is the held-out images' second moment about the background's mean: their
+    moments say all there is to know, so no image is looked at twice.
+
+    Args:
+        moments: of the normal images that train.
+        held_out: of other normal images.
+        weights: to compare.
+
+    Raises:
+        ValueError: for fewer than two images that train, or none held out.
+    """
+    moments._require(2)
+    held_out._require(1)
+    second = held_out.scatter()
+    mean = moments.mean()
+    offset = [(h - m).unsqueeze(1) for h, m in zip(held_out.mean(), mean, strict=True)]
+    add_products(second, offset, alpha=held_out.count)
+    second = _scaled(second, 1 / held_out.count).to(torch.float32)
+    patch = _scaled(moments.scatter(), 1 / (moments.count - 1)).to(torch.float32)
+    pooled = _average_place(patch)
+    stages = range(len(second.own))
+    about_mean = [dense(BlockRows(second.cross[: s + 1], second.own[: s + 1])) for s in stages]
+    found = {}
+    for weight in weights:
+        white = inverse_cholesky(_regularised(_mixed(patch, pooled, weight), REGULARISATION))
+        total = sum(own.shape[-1] for own in white.own) * math.log(2 * math.pi)
+        for cross, own, second_moment in zip(white.cross, white.own, about_mean, strict=True):
+            before = second_moment.shape[-1] - own.shape[-1]
+            rows = torch.cat([cross.reshape(*own.shape[:2], before), own], -1)
+            total += float(((rows @ second_moment) * rows).sum((-1, -2)).double().mean())
+            total -= 2 * float(own.diagonal(dim1=-2, dim2=-1).log().sum(-1).double().mean())
+        found[weight] = -total / 2
+    return found
 
 
 AGGREGATIONS = ("mean_diagonal", "mean_full", "determinant", "trace")

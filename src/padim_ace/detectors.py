@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from padim_ace.ace import ace, mahalanobis, matched_filter
+from padim_ace.ace import ace, glrt, mahalanobis, matched_filter
 from padim_ace.background import AGGREGATIONS, Background
 from padim_ace.inner_products import (
     Full,
@@ -27,10 +27,13 @@ from padim_ace.published_code import deviations, scramble
 from padim_ace.pyramid import Embedding, flatten
 
 DEFAULT_PATCHES = 16
-STATISTICS = ("padim", "ace", "amf")
-BACKGROUNDS = ("patch", "pooled", "shared")
+DEFAULT_DIMENSIONS = 8
+STATISTICS = ("padim", "ace", "amf", "glrt")
+BACKGROUNDS = ("patch", "pooled", "shared", "shrunk")
 MINED_PATCHES = (4, 16, 64, 256)
 """Patches of each anomalous image that a mined signature may pool; the validation images decide."""
+SUBSPACE_DIMENSIONS = (2, 4, 8, 16)
+"""Dimensions that a target subspace may have; the validation images decide."""
 FEW_IMAGES = (1, 5, 20, 100)
 """How many anomalous images a signature is given, where less supervision is studied."""
 
@@ -39,11 +42,12 @@ FEW_IMAGES = (1, 5, 20, 100)
 class Detector:
     """One detector, named as in the columns of ``scores.csv``.
 
-    ``signature`` is ``mean``, ``masked`` or ``mined`` (:mod:`padim_ace.signature`). A pooled one may end in
-    ``:16``, the patches mined from each image, and in ``/20``, the number of anomalous images it is given.
+    ``signature`` is ``mean``, ``masked``, ``mined``, ``refined``, ``contrast`` or ``subspace``
+    (:mod:`padim_ace.signature`). ``mined:16`` pools 16 patches of each image, ``subspace:8`` has 8
+    dimensions; ``/20`` at the end is the number of anomalous images that it is given.
 
-    ``name`` is a statistic (``padim``, ``ace``, ``amf``: adaptive matched filter), then ``_pooled`` or
-    ``_shared`` if the background is not the one per patch.
+    ``name`` is a statistic (``padim``, ``ace``, ``amf``: adaptive matched filter, ``glrt``: Kelly's), then
+    ``_pooled``, ``_shared`` or ``_shrunk`` if the background is not the one per patch.
     """
 
     name: str
@@ -55,15 +59,16 @@ class Detector:
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS or self.background not in BACKGROUNDS:
             raise ValueError(
-                f"detector: expected padim, ace or amf, perhaps _pooled or _shared, found {self.name!r}"
+                f"detector: expected one of {', '.join(STATISTICS)}, perhaps with _pooled, _shared or "
+                f"_shrunk, found {self.name!r}"
             )
         if self.covariance not in ("full", "diagonal", "isotropic"):
             raise ValueError(f"covariance: expected full, diagonal or isotropic, found {self.covariance!r}")
         if self.statistic != "padim":
-            if not re.fullmatch(r"mean|masked(/\d+)?|mined(:\d+)?(/\d+)?", self.signature):
+            if not _SIGNATURE.fullmatch(self.signature):
                 raise ValueError(
-                    "signature: expected mean, masked or mined, perhaps :patches and /images, "
-                    f"found {self.signature!r}"
+                    "signature: expected mean, masked, mined, refined, contrast or subspace, perhaps with "
+                    f":patches (of mined), :dimensions (of subspace) and /images, found {self.signature!r}"
                 )
             switched = deviations(self.convention)
             if self.pooled and (switched or self.covariance != "full"):
@@ -77,24 +82,43 @@ class Detector:
 
     @property
     def statistic(self) -> str:
-        """``padim``, ``ace`` or ``amf``."""
+        """``padim``, ``ace``, ``amf`` or ``glrt``."""
         return self.name.partition("_")[0]
 
     @property
     def background(self) -> str:
-        """``patch``, ``pooled`` or ``shared``."""
+        """``patch``, ``pooled``, ``shared`` or ``shrunk``."""
         return self.name.partition("_")[2] or "patch"
 
     @property
+    def family(self) -> str:
+        """The signature without its numbers."""
+        return re.split("[:/]", self.signature)[0]
+
+    @property
     def pooled(self) -> bool:
-        """Whether its signature is one direction for all places."""
-        return self.signature.startswith(("masked", "mined"))
+        """Whether its signature is the same at all places."""
+        return self.family not in ("", "mean")
+
+    @property
+    def pool(self) -> str:
+        """The signature that is gathered for it: subspaces of all dimensions are parts of one."""
+        return "subspace" if self.family == "subspace" else self.signature
 
     @property
     def patches(self) -> int:
-        """How many patches of an image are mined, where its signature is mined."""
+        """How many patches of an image are mined, where its signature is mined from images."""
+        return self._number if self.family == "mined" and self._number else DEFAULT_PATCHES
+
+    @property
+    def dimensions(self) -> int:
+        """How many directions its signature has."""
+        return (self._number or DEFAULT_DIMENSIONS) if self.family == "subspace" else 1
+
+    @property
+    def _number(self) -> int | None:
         found = re.search(r":(\d+)", self.signature)
-        return int(found[1]) if found else DEFAULT_PATCHES
+        return int(found[1]) if found else None
 
     @property
     def images(self) -> int | None:
@@ -110,7 +134,7 @@ class Detector:
     @property
     def bounded(self) -> bool:
         """Whether scores lie in [-1, 1]."""
-        return self.statistic == "ace"
+        return self.statistic in ("ace", "glrt")
 
     def row(self) -> dict[str, str]:
         """Its columns of ``scores.csv``."""
@@ -121,6 +145,11 @@ class Detector:
             "signature": self.signature,
             "convention": self.convention,
         }
+
+
+_SIGNATURE = re.compile(
+    r"mean|masked(/\d+)?|mined(:\d+)?(/\d+)?|refined|contrast|subspace(:\d+)?",
+)
 
 
 def _ace(covariance: str, convention: str, aggregation: str = "") -> Detector:
@@ -148,18 +177,24 @@ DEVIATIONS: list[Detector] = [
 ]
 """Each deviation of the published code switched alone."""
 
+_MINED = [f"mined:{patches}" for patches in MINED_PATCHES]
+_SUBSPACE = [f"subspace:{dimensions}" for dimensions in SUBSPACE_DIMENSIONS]
+_BEYOND = {
+    "ace": ["masked", *_MINED, "refined", "contrast", *_SUBSPACE],
+    "amf": ["masked", "mined", "contrast", "subspace"],
+    "glrt": ["masked", "mined", "contrast", "subspace"],
+    "ace_pooled": ["masked", "mined"],
+    "ace_shared": ["masked", "mined"],
+    "ace_shrunk": ["masked", "mined"],
+}
 BEYOND: list[Detector] = [
-    Detector("padim_pooled"),
-    Detector("padim_shared"),
-    *(
-        Detector(name, "full", "", signature, "centred")
-        for name in ("ace", "ace_pooled", "ace_shared", "amf")
-        for signature in ("masked", *(f"mined:{patches}" for patches in MINED_PATCHES))
-    ),
+    *(Detector(f"padim_{kind}") for kind in BACKGROUNDS[1:]),
+    *(Detector(name, "full", "", s, "centred") for name, every in _BEYOND.items() for s in every),
 ]
-"""Signatures and backgrounds beyond the paper's."""
-CANDIDATES: list[Detector] = [d for d in BEYOND if d.name == "ace" and d.signature.startswith("mined")]
-"""Those among which the validation images choose how many patches to mine."""
+"""Signatures, backgrounds and statistics beyond the paper's."""
+CANDIDATES: list[Detector] = [d for d in BEYOND if d.name == "ace" and ":" in d.signature]
+"""Those among which the validation images choose how many patches to mine, and how many dimensions to keep.
+"""
 SUPERVISION: list[Detector] = [
     Detector("ace", "full", "", f"{signature}/{images}", "centred")
     for signature in ("masked", f"mined:{DEFAULT_PATCHES}")
@@ -177,7 +212,7 @@ class SignatureSet:
     mean_unnormalised: Embedding | None = None
     """The same without the backbone's normalisation (deviation D4)."""
     pooled: Mapping[tuple[str, str], Embedding] = field(default_factory=dict)
-    """Whitened signatures by (signature, background)."""
+    """Whitened signatures, the same at all places, by (:attr:`Detector.pool`, background)."""
 
 
 class Scorer:
@@ -219,10 +254,14 @@ class Scorer:
                 name = self.detectors[with_signature[0]].name
                 raise ValueError(f"{name}: expected a target signature, found none; give anomalous images")
             background = backgrounds[kind]
-            groups = list(
-                _prepared(with_signature, self.detectors, product, background, signatures, raster, seed)
-            )
-            self._plan.append(_Shared(kind, product, [n for n in numbers if n not in with_signature], groups))
+            groups = [
+                _Group([(n, self.detectors[n].dimensions) for n in found], columns, prepared)
+                for found, columns, prepared in _prepared(
+                    with_signature, self.detectors, product, background, signatures, raster, seed
+                )
+            ]
+            distances = [n for n in numbers if n not in with_signature]
+            self._plan.append(_Shared(kind, product, distances, groups))
 
     def score(self, embedding: Embedding) -> Float[Tensor, "detector place image"]:
         """Patch scores of every detector, places in block order."""
@@ -230,18 +269,36 @@ class Scorer:
         centred = {kind: background.centre(embedding) for kind, background in self.backgrounds.items()}
         for shared in self._plan:
             energy, projections = shared.product.measure(
-                centred[shared.background], [p for _, p in shared.groups]
+                centred[shared.background], [group.prepared for group in shared.groups]
             )
             for number in shared.distances:
                 scores[number] = mahalanobis(energy)
-            for (numbers, prepared), projection in zip(shared.groups, projections, strict=True):
-                for column, number in enumerate(numbers):
-                    along, length = projection[..., column], prepared.energy[:, column, None]
-                    if self.detectors[number].statistic == "ace":
+            samples = self.backgrounds[shared.background].samples
+            for group, projection in zip(shared.groups, projections, strict=True):
+                for (number, dimensions), column in zip(group.numbers, group.columns, strict=True):
+                    along = projection[..., column]
+                    if dimensions > 1:  # an orthonormal basis: the length of the projection on their span
+                        along = projection[..., column : column + dimensions].square().sum(-1).sqrt()
+                    length = group.prepared.energy[:, column, None]
+                    statistic = self.detectors[number].statistic
+                    if statistic == "ace":
                         scores[number] = ace(along, energy, length)
+                    elif statistic == "glrt":
+                        scores[number] = glrt(along, energy, length, samples)
                     else:
                         scores[number] = matched_filter(along, length)
         return torch.stack(scores)
+
+
+@dataclass
+class _Group:
+    """Detectors whose signatures are prepared together."""
+
+    numbers: list[tuple[int, int]]
+    """Number of each detector, and how many directions its signature has."""
+    columns: list[int]
+    """The first direction of each among those prepared."""
+    prepared: Prepared
 
 
 @dataclass
@@ -252,8 +309,7 @@ class _Shared:
     product: InnerProduct
     distances: list[int]
     """Numbers of the detectors without a signature."""
-    groups: list[tuple[list[int], Prepared]]
-    """Numbers of the others, and their signatures in the same order."""
+    groups: list[_Group]
 
 
 def inner_product(
@@ -279,9 +335,13 @@ def _prepared(
     signatures: SignatureSet | None,
     raster: Tensor,
     seed: int,
-) -> Iterator[tuple[list[int], Prepared]]:
+) -> Iterator[tuple[list[int], list[int], Prepared]]:
     """Signatures prepared together where they have the same form: per place, scrambled, or one for all
-    places."""
+    places.
+
+    Yields the detectors' numbers, the first column of each, and what is prepared; a signature that several
+    detectors use is prepared once.
+    """
     if not numbers:
         return
     assert signatures is not None
@@ -290,11 +350,18 @@ def _prepared(
     plain = [n for n in numbers if n not in pooled and n not in scrambled]
     if pooled:
         assert isinstance(product, Full)
-        parts = [signatures.pooled[detectors[n].signature, detectors[n].background] for n in pooled]
-        yield pooled, product.prepare_whitened(_side_by_side(parts))
+        pools = {(detectors[n].pool, detectors[n].background): 0 for n in pooled}
+        parts = [signatures.pooled[pool] for pool in pools]
+        end = 0
+        for pool, part in zip(pools, parts, strict=True):
+            pools[pool] = end
+            end += part[0].shape[1]
+        columns = [pools[detectors[n].pool, detectors[n].background] for n in pooled]
+        yield pooled, columns, product.prepare_whitened(_side_by_side(parts))
     if plain:
         yield (
             plain,
+            list(range(len(plain))),
             product.prepare(_side_by_side([_mean(detectors[n], background, signatures) for n in plain])),
         )
     if scrambled:
@@ -304,10 +371,10 @@ def _prepared(
             if "D5" not in detectors[n].deviations:
                 found = found - flatten([m.unsqueeze(1) for m in background.mean])[:, 0]
             fine.append(found)
-        yield scrambled, product.prepare(torch.stack(fine, -1))
+        yield scrambled, list(range(len(scrambled))), product.prepare(torch.stack(fine, -1))
 
 
-def _side_by_side(embeddings: Sequence[Embedding]) -> list[Tensor]:
+def _side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
     return [torch.cat(stages, 1) for stages in zip(*embeddings, strict=True)]
 
 

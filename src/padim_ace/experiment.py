@@ -1,8 +1,9 @@
 """One pass over the images for every detector and seed.
 
 Fit pass: the normal images that train, moments for each seed. Signature pass: the anomalous images of the
-release's train split. Score pass: validation and test images. Each image goes through the backbone once a
-pass, whatever the number of detectors and seeds; a seed is an index selection from its feature maps.
+release's train split, and, for signatures that are held against clutter, some of the normal images again.
+Score pass: validation and test images. Each image goes through the backbone once a pass, whatever the number
+of detectors and seeds; a seed is an index selection from its feature maps.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from padim_ace.backbones import Backbone
-from padim_ace.background import Background, Moments, fit_background
+from padim_ace.background import Background, Moments, fit_background, shrinkage_likelihoods
 from padim_ace.dataset import Batch, PreparedDataset, batches
 from padim_ace.detectors import Detector, Scorer, SignatureSet
 from padim_ace.embedding import Embedder, FeatureSubset
 from padim_ace.inner_products import Full, Shape
 from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
 from padim_ace.metrics import Histogram, Truth
-from padim_ace.pyramid import Embedding, energy
-from padim_ace.signature import MeanSignature, PooledSignature, mined_weights, pooled_sums
+from padim_ace.pool import Pool
+from padim_ace.pyramid import Embedding
+from padim_ace.signature import MeanSignature, as_embedding
 
 SCORED_TOGETHER = 4
 """Batches that are scored together: factors and histograms are read once for all of their images."""
+CLUTTER_IMAGES = 256
+"""Normal training images in which clutter is looked for."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class SeedRun:
     roles: np.ndarray
     subset: FeatureSubset
     moments: Moments = field(default_factory=Moments)
+    held_out: Moments = field(default_factory=Moments)
+    shrinkage: dict[float, float] = field(default_factory=dict)
+    """Mean log-likelihood of held-out normal patches, by the weight of the pooled covariance."""
     backgrounds: dict[str, Background] = field(default_factory=dict)
     signatures: SignatureSet | None = None
 
@@ -109,8 +116,10 @@ class Experiment:
     def run(self, work: Path | None = None) -> Scores:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
-            for number, moments in enumerate(self._resumed(work, "fit", self._fit_pass)):
-                self.seeds[number].moments = Moments.from_state(moments)
+            for seed, (moments, held_out) in zip(
+                self.seeds, self._resumed(work, "fit", self._fit_pass), strict=True
+            ):
+                seed.moments, seed.held_out = Moments.from_state(moments), Moments.from_state(held_out)
             self._fit_backgrounds()
             if any(d.signature for d in self.detectors):
                 for number, found in enumerate(self._resumed(work, "signature", self._signature_pass)):
@@ -129,14 +138,9 @@ class Experiment:
             return self.embedder(inputs)
 
     def _batches(
-        self, roles: Sequence[str], what: str, masks: bool = False, together: int = 1
+        self, index: np.ndarray, what: str, masks: bool = False, together: int = 1
     ) -> Iterator[Batch]:
-        """Batches of the images that have one of ``roles`` in any seed, with a progress bar.
-
-        ``together`` multiplies the batch size.
-        """
-        wanted = np.isin(np.stack([s.roles for s in self.seeds]), roles).any(0)
-        index = np.flatnonzero(wanted)
+        """Batches of the images of ``index``, with a progress bar; ``together`` multiplies the batch size."""
         s = self.settings
         with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
             for batch in batches(
@@ -145,77 +149,104 @@ class Experiment:
                 yield batch
                 bar.update(len(batch.index))
 
-    def _fit_pass(self) -> list[dict]:
-        for batch in self._batches(["train"], "fit"):
+    def _with_role(self, *roles: str) -> np.ndarray:
+        """The images that have one of ``roles`` in any seed."""
+        return np.flatnonzero(np.isin(np.stack([s.roles for s in self.seeds]), roles).any(0))
+
+    def _chosen(
+        self, embedding: Embedding, seed: SeedRun, members: np.ndarray
+    ) -> list[Float[Tensor, "_place chosen _feature"]]:
+        """A seed's features of some images of a batch."""
+        return seed.subset.select(embedding, torch.from_numpy(np.flatnonzero(members)).to(self.device))
+
+    def _fit_pass(self) -> list[tuple[dict, dict]]:
+        """Moments of the images that train and, where shrinkage is chosen by them, of normal validation
+        images."""
+        held_out = "shrunk" in self.kinds
+        index = self._with_role("train", "validation") if held_out else self._with_role("train")
+        for batch in self._batches(index[~self.dataset.anomalous[index]], "fit"):
             embedding = self._embed(batch)
             for seed in self.seeds:
-                members = torch.from_numpy(np.flatnonzero(seed.roles[batch.index] == "train")).to(self.device)
-                seed.moments.update(seed.subset.select(embedding, members))
-        return [seed.moments.state() for seed in self.seeds]
+                roles = seed.roles[batch.index]
+                seed.moments.update(self._chosen(embedding, seed, roles == "train"))
+                if held_out:
+                    seed.held_out.update(self._chosen(embedding, seed, roles == "validation"))
+        return [(seed.moments.state(), seed.held_out.state()) for seed in self.seeds]
 
     def _fit_backgrounds(self) -> None:
         for seed in self.seeds:
-            seed.backgrounds = {kind: fit_background(seed.moments, kind) for kind in self.kinds}
-            seed.moments = Moments()
+            for kind in self.kinds:
+                weight = 0.0
+                if kind == "shrunk":
+                    seed.shrinkage = shrinkage_likelihoods(seed.moments, seed.held_out)
+                    weight = max(seed.shrinkage, key=seed.shrinkage.__getitem__)
+                seed.backgrounds[kind] = fit_background(seed.moments, kind, shrinkage=weight)
+            seed.moments = seed.held_out = Moments()
 
     def _signature_pass(self) -> list[dict]:
         """Signature images are the same for every seed; the features are not."""
         unnormalised = any("D4" in d.deviations for d in self.detectors)
-        pooled = {(d.signature, d.background): d for d in self.detectors if d.pooled}
-        masks = any(d.signature.startswith("masked") for d in pooled.values())
+        masks = any(d.family == "masked" for d in self.detectors)
         means = [MeanSignature() for _ in self.seeds]
         raw = [MeanSignature() for _ in self.seeds]
-        pools = [{key: PooledSignature() for key in pooled} for _ in self.seeds]
+        pools = [
+            {k: Pool([d for d in self.detectors if d.background == k]) for k in self.kinds}
+            for _ in self.seeds
+        ]
         products = [{k: Full(b, self.shape(s)) for k, b in s.backgrounds.items()} for s in self.seeds]
         ranks = [self._signature_ranks(seed) for seed in self.seeds]
-        for batch in self._batches(["signature"], "signature", masks):
+        for batch in self._batches(self._with_role("signature"), "signature", masks):
             embedding = self._embed(batch)
             covered = self._covered(batch) if masks else None
             for number, seed in enumerate(self.seeds):
                 chosen = seed.subset.select(embedding)
                 means[number].update(chosen)
-                rank = torch.from_numpy(ranks[number][batch.index]).to(self.device)
-                for kind, product in products[number].items():
-                    white = product.whiten(seed.backgrounds[kind].centre(chosen))
-                    self._pool(pooled, kind, white, covered, rank, pools[number])
+                rank = torch.from_numpy(ranks[number][batch.index]).float().to(self.device)
+                for kind, pool in pools[number].items():
+                    if pool.needed:
+                        white = products[number][kind].whiten(seed.backgrounds[kind].centre(chosen))
+                        pool.add(white, covered, rank)
             if unnormalised:
                 embedding = self._embed(batch, normalise=False)
                 for number, seed in enumerate(self.seeds):
                     raw[number].update(seed.subset.select(embedding))
+        self._add_clutter(pools, products)
         return [
             {
                 "mean": mean.mean(),
                 "mean_unnormalised": other.mean() if unnormalised else None,
-                "pooled": {key: pool.mean() for key, pool in pool_of.items()},
+                "pooled": {
+                    (name, kind): as_embedding(directions, self.shape(seed).features)
+                    for kind, pool in pool_of.items()
+                    for name, directions in pool.signatures().items()
+                },
             }
-            for mean, other, pool_of in zip(means, raw, pools, strict=True)
+            for seed, mean, other, pool_of in zip(self.seeds, means, raw, pools, strict=True)
         ]
 
-    @staticmethod
-    def _pool(
-        detectors: dict[tuple[str, str], Detector],
-        kind: str,
-        white: Embedding,
-        covered: Tensor | None,
-        rank: Tensor,
-        pools: dict[tuple[str, str], PooledSignature],
-    ) -> None:
-        """Add a batch, whitened by the background of a kind, to every pooled signature in its space."""
-        chosen = {key: detector for key, detector in detectors.items() if detector.background == kind}
-        if not chosen:
+    def _add_clutter(self, pools: list[dict[str, Pool]], products: list[dict[str, Full]]) -> None:
+        """Some of the normal images that train, for signatures that are held against clutter."""
+        kinds = [kind for kind, pool in pools[0].items() if pool.contrasts]
+        if not kinds:
             return
-        length = energy(white)
-        counts = {d.patches for d in chosen.values() if d.signature.startswith("mined")}
-        mined = mined_weights(length, sorted(counts)) if counts else {}
-        weights = []
-        for detector in chosen.values():
-            found = mined[detector.patches] if detector.signature.startswith("mined") else covered
-            assert found is not None
-            weights.append(found if detector.images is None else found * (rank < detector.images))
-        stacked = torch.stack(weights)
-        sums = pooled_sums(white, length, stacked)
-        for number, key in enumerate(chosen):
-            pools[key].add([stage[number] for stage in sums], stacked[number].sum().double())
+        members = self._clutter_images()
+        for batch in self._batches(np.flatnonzero(members.any(0)), "clutter"):
+            embedding = self._embed(batch)
+            for number, seed in enumerate(self.seeds):
+                chosen = self._chosen(embedding, seed, members[number, batch.index])
+                for kind in kinds:
+                    white = products[number][kind].whiten(seed.backgrounds[kind].centre(chosen))
+                    pools[number][kind].add_clutter(white)
+
+    def _clutter_images(self) -> np.ndarray:
+        """Which normal images each seed looks for clutter in, ``[seed, image]``: the first that train, in an
+        order
+        that seeds share, so that few images serve all."""
+        order = np.random.default_rng(0).permutation(len(self.dataset))
+        found = np.zeros((len(self.seeds), len(self.dataset)), bool)
+        for number, seed in enumerate(self.seeds):
+            found[number, order[seed.roles[order] == "train"][:CLUTTER_IMAGES]] = True
+        return found
 
     def _signature_ranks(self, seed: SeedRun) -> np.ndarray:
         """The order in which a seed is given signature images, where a detector gets only a few."""
@@ -242,7 +273,7 @@ class Experiment:
             judged["validation"] = self._validated
         histograms: dict[tuple[int, int, str], Histogram] = {}
         with_pixels = self.dataset.has_masks
-        for batch in self._batches(list(judged), "score", with_pixels, SCORED_TOGETHER):
+        for batch in self._batches(self._with_role(*judged), "score", with_pixels, SCORED_TOGETHER):
             embedding = self._embed(batch)
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
             for number, (seed, scorer) in enumerate(zip(self.seeds, scorers, strict=True)):
@@ -276,7 +307,8 @@ class Experiment:
         return Scorer(self.detectors, seed.backgrounds, seed.signatures, shape, raster, seed.seed)
 
     def record(self) -> dict:
-        """What each seed drew: the features kept, and the roles of the images (counts, checksum)."""
+        """What each seed drew: the features kept, the roles of the images (counts, checksum); and what it
+        chose."""
         drawn = {}
         for seed in self.seeds:
             names, counts = np.unique(seed.roles.astype(str), return_counts=True)
@@ -284,6 +316,7 @@ class Experiment:
                 "features": seed.subset.index(self.embedder.channels).tolist(),
                 "roles": dict(zip(names.tolist(), counts.tolist(), strict=True)),
                 "roles_sha256": hashlib.sha256("\n".join(seed.roles).encode()).hexdigest(),
+                "shrinkage": {str(weight): value for weight, value in seed.shrinkage.items()},
             }
         return drawn
 
@@ -307,12 +340,13 @@ class Experiment:
 
     # resuming
 
-    def _resumed(self, work: Path | None, name: str, compute: Callable[[], list[dict]]) -> list[dict]:
+    def _resumed(self, work: Path | None, name: str, compute: Callable[[], list]) -> list:
         """The result of a pass, from ``work`` if it finished there, else computed and kept there."""
         if work is None:
             return compute()
         path = work / f"{name}.pt"
-        key = self._key()
+        depends = repr(self.kinds) if name == "fit" else repr(self.detectors)
+        key = self._key(depends)
         if path.is_file():
             stored = torch.load(path, map_location=self.device, weights_only=True)
             if stored["key"] == key:
@@ -329,15 +363,15 @@ class Experiment:
         for name in ("fit", "signature"):
             (work / f"{name}.pt").unlink(missing_ok=True)
 
-    def _key(self) -> str:
-        """Changes with whatever the passes depend on."""
+    def _key(self, depends: str) -> str:
+        """Changes with whatever a pass depends on."""
         weights = hashlib.sha256()
         for tensor in self.embedder.backbone.state_dict().values():
             weights.update(tensor.cpu().contiguous().numpy().tobytes())
         facts = [
             self.dataset.manifest.to_csv(),
             json.dumps(asdict(self.settings), sort_keys=True, default=str),
-            repr(self.detectors),
+            depends,
             weights.hexdigest(),
         ]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -13,27 +13,25 @@ from padim_ace.experiment import Experiment, Scores
 from padim_ace.metrics import image_metrics
 
 
-def chosen_patches(experiment: Experiment, scores: Scores) -> pd.DataFrame:
-    """How many patches to mine, chosen on the validation images: the most among those with the best image
-    AUROC.
+def chosen_numbers(experiment: Experiment, scores: Scores) -> pd.DataFrame:
+    """How many patches to mine and how many dimensions to keep, chosen on the validation images: the best
+    image AUROC, the larger number among equals.
 
-    One row per seed and candidate: ``seed``, ``patches``, ``validation_auroc``, ``chosen``.
+    One row per seed and candidate: ``seed``, ``signature``, ``number``, ``validation_auroc``, ``chosen``.
     """
     rows = []
     for s, seed in enumerate(experiment.seeds):
         held_out = seed.roles == "validation"
         labels = experiment.dataset.anomalous[held_out]
-        found = {
-            detector.patches: image_metrics(scores.image[s, d, held_out], labels)["auroc"]
-            for d, detector in enumerate(experiment.detectors)
-            if detector in CANDIDATES
-        }
-        best = max(found, key=lambda patches: (found[patches], patches))
-        for patches, value in found.items():
-            rows.append(
-                {"seed": seed.seed, "patches": patches, "validation_auroc": value, "chosen": patches == best}
-            )
-    return pd.DataFrame(rows)
+        for d, detector in enumerate(experiment.detectors):
+            if detector in CANDIDATES:
+                auroc = image_metrics(scores.image[s, d, held_out], labels)["auroc"]
+                rows.append((seed.seed, *detector.signature.split(":"), auroc))
+    frame = pd.DataFrame(rows, columns=["seed", "signature", "number", "validation_auroc"])
+    frame = frame.astype({"number": int})
+    order = frame.sort_values(["validation_auroc", "number"])
+    best = order.groupby(["seed", "signature"]).tail(1).index
+    return frame.assign(chosen=frame.index.isin(best))
 
 
 def metrics_frame(experiment: Experiment, scores: Scores, dataset: str, backbone: str) -> pd.DataFrame:
@@ -54,15 +52,16 @@ def metrics_frame(experiment: Experiment, scores: Scores, dataset: str, backbone
 
 
 def split_frame(frame: pd.DataFrame, chosen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of ``scores.csv``, where a mined signature is the chosen one, and those of signatures of few
-    images.
+    """The rows of ``scores.csv``, where the numbers of a signature are the chosen ones, and those of
+    signatures of few images.
 
-    The latter have ``images`` beside the other columns; their signature is ``masked`` or ``mined``.
+    The latter have ``images`` beside the other columns; all signatures lose their numbers.
     """
-    parts = frame["signature"].str.extract(r"^(\w*)(?::(?P<patches>\d+))?(?:/(?P<images>\d+))?$")
+    parts = frame["signature"].str.extract(r"^(\w*)(?::(?P<number>\d+))?(?:/(?P<images>\d+))?$")
     few = parts["images"].notna()
-    best = chosen[chosen["chosen"]].set_index("seed")["patches"]
-    passed_over = parts["patches"].notna() & (parts["patches"] != frame["seed"].map(best).astype(str))
+    best = {(r.seed, r.signature): str(r.number) for r in chosen[chosen["chosen"]].itertuples()}
+    wanted = [best.get(key) for key in zip(frame["seed"], parts[0], strict=True)]
+    passed_over = parts["number"].notna() & (parts["number"] != pd.Series(wanted, frame.index))
     named = frame.assign(signature=parts[0])
     return named[~few & ~passed_over], named[few].assign(images=parts["images"][few].astype(int))
 
@@ -74,8 +73,8 @@ def write_examples(experiment: Experiment, scores: Scores, path: Path, count: in
     from the lowest to the highest: failures are among them, and nobody chose.
     """
     seed = experiment.seeds[0]
-    patches = chosen_patches(experiment, scores).query("chosen")["patches"].iloc[0]
-    mined = next(detector for detector in CANDIDATES if detector.patches == patches)
+    first = chosen_numbers(experiment, scores).query("chosen and signature == 'mined'").iloc[0]
+    mined = next(detector for detector in CANDIDATES if detector.signature == f"mined:{first['number']}")
     keys = {"padim": PADIM, "ace": PADIM_ACE, "mined": mined}
     numbers = {key: experiment.detectors.index(detector) for key, detector in keys.items()}
     test = np.flatnonzero((seed.roles == "test") & experiment.dataset.anomalous)

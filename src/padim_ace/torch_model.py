@@ -24,7 +24,13 @@ from padim_ace.embedding import Embedder, FeatureSubset
 from padim_ace.inner_products import Full, InnerProduct, Isotropic, Prepared, Shape, Weighted
 from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
 from padim_ace.pyramid import BlockRows, Embedding, energy
-from padim_ace.signature import MeanSignature, PooledSignature, mined_weights
+from padim_ace.signature import (
+    MeanSignature,
+    PooledSignature,
+    as_embedding,
+    covered_sums,
+    mined_patches,
+)
 
 PRECISIONS = ("float32", "bfloat16")
 FITTED = ("mean", "own", "cross", "weights", "variance", "direction", "signature_energy")
@@ -151,15 +157,17 @@ class AceModel(nn.Module):
                 continue
             white = product.whiten(background.centre(embedding))
             length = energy(white)
-            if self.detector.signature.startswith("mined"):
-                weights = mined_weights(length, [self.detector.patches])[self.detector.patches]
+            if self.detector.family == "mined":
+                patches = mined_patches(white, length, self.detector.patches)
+                pooled.add(patches.sum((0, 1)), patches.shape[0] * patches.shape[1])
             elif masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
             else:
                 weights = self._covered(masks)
-            pooled.update(white, length, weights)
+                pooled.add(covered_sums(white, length, weights[None])[0], weights.sum().double())
         if isinstance(product, Full) and self.detector.pooled:
-            return product.prepare_whitened(pooled.mean())
+            direction = as_embedding(pooled.mean().unsqueeze(1), self.shape.features)
+            return product.prepare_whitened(direction)
         return product.prepare(background.centre(mean.mean()))
 
     def _covered(self, masks: Bool[Tensor, "batch row column"]) -> Float[Tensor, "place image"]:
