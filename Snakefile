@@ -124,7 +124,6 @@ rule prepare:
 
 
 def preparation(dataset, settings):
-    settings.pop("seeds", None)
     source = settings.pop("of", dataset)
     values = f"-r dataset {source} -r data '{os.environ.get('PADIM_ACE_DATA', '')}' "
     values += f"-r raw {BUILD}/raw/{dataset} -r out {BUILD}/prepared/{dataset} "
@@ -133,7 +132,7 @@ def preparation(dataset, settings):
 
 def scoring(dataset, run):
     values = f"-r dataset {dataset} -r profile {PROFILE} -r prepared {BUILD}/prepared/{dataset} "
-    values += f"-r out {BUILD}/score/{run} -r device {config['device']} " + yaml("seeds", config["datasets"][dataset].get("seeds", config["seeds"]))
+    values += f"-r out {BUILD}/score/{run} -r device {config['device']} " + yaml("seeds", config["seeds"])
     return values + " ".join(f"-p {name} {config[name]}" for name in ("image_size", "batch_size", "threads"))
 
 

@@ -33,7 +33,7 @@ from IPython.display import Markdown, display
 from padim_ace import results
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
-from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, READINGS, SUPERVISION, TABLES
+from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, PADIM_GLRT, READINGS, SUPERVISION, TABLES
 from padim_ace.experiment import Experiment, Settings
 from padim_ace.image_scores import ImageScores, write_image_scores
 from padim_ace.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
@@ -56,7 +56,7 @@ experiment = Experiment(
     network,
     [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION],
     settings,
-    validated=[*READINGS, *CANDIDATES],
+    validated=[*READINGS, *CANDIDATES, PADIM_GLRT],
 )
 display(
     Markdown(

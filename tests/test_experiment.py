@@ -19,6 +19,7 @@ from padim_ace.detectors import (
     DEVIATIONS,
     PADIM,
     PADIM_ACE,
+    PADIM_GLRT,
     SUPERVISION,
     TABLES,
     Detector,
@@ -32,7 +33,7 @@ SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
 SMALL = [d for d in BEYOND if d.signature not in ("mined:256", "subspace:16")]
 FEW = [d for d in SUPERVISION if d.images < 20]
 DETECTORS = [*TABLES, *DEVIATIONS, *SMALL, *FEW]
-VALIDATED = [PADIM, PADIM_ACE, *(d for d in CANDIDATES if d in SMALL)]
+VALIDATED = [PADIM, PADIM_ACE, PADIM_GLRT, *(d for d in CANDIDATES if d in SMALL)]
 
 
 @pytest.fixture(scope="module")

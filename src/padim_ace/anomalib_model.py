@@ -26,12 +26,13 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from padim_ace.anomalib_processing import AcePostProcessor, exportable
 from padim_ace.backbones import load_backbone
 from padim_ace.background import Moments
-from padim_ace.detectors import BACKGROUNDS, Detector
+from padim_ace.detectors import Detector
 from padim_ace.signature_images import SignatureFolder, anomalous, image_paths, refuse_constant
 from padim_ace.torch_model import AceModel, SignatureBatch
 
 logger = logging.getLogger(__name__)
 
+BACKGROUNDS = ("patch", "pooled", "shared")
 SIGNATURES = ("mean", "masked", "mined")
 SIGNATURE_BATCH = 16
 """Signature images embedded at a time."""
@@ -62,7 +63,7 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
         backbone: str = "resnet18",
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
-        n_features: int = 100,
+        n_features: int | None = None,
         covariance: str = "full",
         aggregation: str = "mean_diagonal",
         background: str = "patch",
@@ -84,7 +85,7 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
             backbone: a name of :data:`padim_ace.backbones.BACKBONES`, or any timm model, with ``layers``.
             layers: timm's names of the backbone's stages to take; by default those of the paper.
             pre_trained: ``False`` draws the backbone's weights at random.
-            n_features: how many of the stages' channels to keep.
+            n_features: how many of the stages' channels to keep, by default 100.
             covariance: ``full``, ``diagonal`` or ``isotropic``.
             aggregation: how an isotropic covariance comes to its one variance: ``mean_diagonal``,
                 ``mean_full``, ``determinant`` or ``trace``. ACE does not depend on it.
@@ -121,7 +122,8 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
         detector = _detector(covariance, aggregation, background, signature, mined_patches)
         rows, columns = self.input_size or (256, 256)
         loaded = load_backbone(backbone, weights if pre_trained else "random", (rows, columns), layers)
-        self.model = AceModel(loaded, detector, n_features, seed, (rows, columns), precision)
+        features = 100 if n_features is None else n_features
+        self.model = AceModel(loaded, detector, features, seed, (rows, columns), precision)
         self.signature_images = signature_images
         self.signature_masks = signature_masks
         # DistributedDataParallel wraps no module without a parameter to train

@@ -195,6 +195,8 @@ BEYOND: list[Detector] = [
 CANDIDATES: list[Detector] = [d for d in BEYOND if d.name == "ace" and ":" in d.signature]
 """Those among which the validation images choose how many patches to mine, and how many dimensions to keep.
 """
+PADIM_GLRT = Detector("glrt", "full", "", "subspace", "centred")
+"""Kelly's statistic with a target subspace: what localises best where images have labels and no masks."""
 SUPERVISION: list[Detector] = [
     Detector("ace", "full", "", f"{signature}/{images}", "centred")
     for signature in ("masked", f"mined:{DEFAULT_PATCHES}")

@@ -160,7 +160,7 @@ def localisation(
     return figure
 
 
-DETECTORS = {"padim": "PaDiM", "ace": "PaDiM-ACE", "mined": "mined signature"}
+DETECTORS = {"padim": "PaDiM", "ace": "PaDiM-ACE", "subspace": "target subspace"}
 
 
 def localisation_page(path: Path | str, title: str) -> list[HTML]:

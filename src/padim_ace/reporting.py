@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from padim_ace.detectors import CANDIDATES, PADIM, PADIM_ACE
+from padim_ace.detectors import CANDIDATES, PADIM, PADIM_ACE, PADIM_GLRT
 from padim_ace.experiment import Experiment, Scores
 from padim_ace.metrics import image_metrics
 
@@ -73,9 +73,7 @@ def write_examples(experiment: Experiment, scores: Scores, path: Path, count: in
     from the lowest to the highest: failures are among them, and nobody chose.
     """
     seed = experiment.seeds[0]
-    first = chosen_numbers(experiment, scores).query("chosen and signature == 'mined'").iloc[0]
-    mined = next(detector for detector in CANDIDATES if detector.signature == f"mined:{first['number']}")
-    keys = {"padim": PADIM, "ace": PADIM_ACE, "mined": mined}
+    keys = {"padim": PADIM, "ace": PADIM_ACE, "subspace": PADIM_GLRT}
     numbers = {key: experiment.detectors.index(detector) for key, detector in keys.items()}
     test = np.flatnonzero((seed.roles == "test") & experiment.dataset.anomalous)
     ordered = test[np.argsort(scores.image[0, numbers["ace"], test], kind="stable")]
