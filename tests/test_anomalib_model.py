@@ -19,8 +19,10 @@ from anomalib.data.datasets.image.folder import FolderDataset
 from anomalib.data.utils import read_image
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
+from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import Padim
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
+from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
@@ -140,12 +142,11 @@ def test_the_package_imports_without_anomalib():
 
 
 def test_it_takes_the_arguments_of_anomalibs_padim_in_their_order_and_documents_all():
-    """n_features has a default of its own: PaDiM takes it from a table of backbones."""
     ours, padims = (inspect.signature(kind).parameters for kind in (PadimAce, Padim))
     assert list(ours)[:4] == list(padims)[:4]
     assert [name for name in ours if name in padims] == list(padims)
-    for name in ("backbone", "pre_trained", "pre_processor", "post_processor", "evaluator", "visualizer"):
-        assert ours[name].default == padims[name].default
+    # layers: by default those of the backbone, where PaDiM's are a ResNet's
+    assert all(ours[name].default == padims[name].default for name in padims if name != "layers")
     arguments = PadimAce.__init__.__doc__.partition("Raises:")[0]
     documented = re.findall(r"^ {12}(\w+): ", arguments, re.MULTILINE)
     assert documented == list(ours)
@@ -169,6 +170,21 @@ def test_validate_test_and_predict(kind):
     predicted = torch.cat([batch.pred_score for batch in runner.predict(fitted, datamodule=module)])
     assert (scores[predicted.argsort()].diff() >= -1e-6).all()
     assert ((predicted > 0.5) == (scores > fitted.post_processor.image_threshold)).all()
+
+
+def test_anomalibs_own_components_take_the_place_of_the_defaults(folder, tmp_path):
+    evaluator = Evaluator(test_metrics=[AUROC(fields=["pred_score", "gt_label"])])
+    fitted = model(post_processor=PostProcessor(), evaluator=evaluator, visualizer=True)
+    module, runner = data(folder), engine(tmp_path)
+    runner.fit(fitted, datamodule=module)
+    (metrics,) = runner.test(fitted, datamodule=module, verbose=False)
+    assert set(metrics) == {"AUROC"} and list(tmp_path.rglob("images/anomalous/*.png"))
+    predicted = torch.cat([batch.pred_score for batch in runner.predict(fitted, datamodule=module)])
+    _, validation = cosines(fitted, images_of(module.val_data.samples.image_path))
+    _, scores = cosines(fitted, held_out(module))
+    threshold, spread = fitted.post_processor.image_threshold, validation.max() - validation.min()
+    expected = ((scores - threshold) / spread + 0.5).clamp(0, 1)
+    torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
 def test_maps_are_those_of_a_dense_oracle(kind, folder):
