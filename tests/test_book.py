@@ -299,10 +299,14 @@ def test_a_page_fits_a_phone(read, name):
 
 @seen
 @pytest.mark.parametrize(
+    ("media", "width"), [("screen", 1300), ("print", 688)]
+)  # A4 within make pdf's margins
+@pytest.mark.parametrize(
     "name", ["table_1", "table_2", "table_3", "table_4", "table_demo", "deviations", "beyond", "ledger"]
 )
-def test_tables_need_no_sideways_scroll_on_a_laptop(read, name):
-    page = read(name, viewport={"width": 1300, "height": 900})
+def test_tables_are_whole_on_a_laptop_and_in_print(read, name, media, width):
+    page = read(name, viewport={"width": width, "height": 900})
+    page.emulate_media(media=media)
     widths = page.evaluate(
         "[...document.querySelectorAll('.table-scroll')].map(box => [box.scrollWidth, box.clientWidth])"
     )
