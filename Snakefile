@@ -228,9 +228,8 @@ def shown(wildcards):
     names = ["scores.csv", "provenance.json", "not_run.csv"]
     names += {
         "deviations": [f"{name}.csv" for name in MEASURED],
-        "beyond": ["supervision.csv", "selection.csv"],
+        "beyond": ["supervision.csv", "selection.csv", "seeds.json"],
     }.get(wildcards.page, [])
-    names += ["supervision.csv", "selection.csv"] if wildcards.page == "beyond" else []
     paths = [f"results/{profile}/{name}" for name in names]
     return paths if profile == PROFILE else [path for path in paths if Path(path).is_file()]
 

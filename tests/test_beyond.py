@@ -54,6 +54,26 @@ def test_a_verdict_changes_with_the_numbers(gain, words):
     assert sentence.endswith(f": {words}" + (" than its interval." if "more" in words else "."))
 
 
+def test_wins_and_losses_of_one_detector_over_the_columns():
+    frame = pd.concat(
+        [
+            scores(0.01),
+            pd.DataFrame(
+                rows("padim", "", PADIM, level="pixel")
+                + rows("ace", "mined", PADIM - 0.01, level="pixel")
+                + rows("ace", "mean", PADIM + np.array([0.1, -0.1, 0.1, -0.1, 0]), level="pixel")
+            ),
+        ]
+    )
+    found = beyond.wins_by_detector(
+        beyond.comparison(frame, "auroc", [("ssdd", "image"), ("ssdd", "pixel")])
+    ).set_index("detector")
+    assert found.loc["ACE with the mined signature"].tolist() == ["image labels", 1, 1, 2]
+    assert found.loc["ACE with the mean signature"].tolist() == ["image labels", 0, 1, 2]
+    shared = "ACE with the masked signature, background one for all places"
+    assert found.loc[shared].tolist() == ["masks", 1, 0, 1]
+
+
 def test_the_table_says_what_supervision_each_row_uses():
     frame = beyond.comparison(scores(0.01), "auroc", [("ssdd", "image")])
     html = beyond.comparison_html(frame, "caption", "name")

@@ -25,9 +25,18 @@ COLUMNS = (
     ("ssdd", "pixel"),
 )
 """The columns of the paper's Table 1."""
-BACKGROUNDS = {"": "per patch", "_pooled": "pooled covariance", "_shared": "one for all places"}
-SUPERVISION = {"": "normal images", "mean": "image labels", "mined": "image labels", "masked": "masks"}
-STATISTICS = {"padim": "Mahalanobis", "ace": "ACE", "amf": "matched filter"}
+BACKGROUNDS = {
+    "": "per patch",
+    "_pooled": "pooled covariance",
+    "_shared": "one for all places",
+    "_shrunk": "shrunk to pooled",
+}
+SUPERVISION = {
+    "": "normal images",
+    **dict.fromkeys(("mean", "mined", "refined", "contrast", "subspace"), "image labels"),
+    "masked": "masks",
+}
+STATISTICS = {"padim": "Mahalanobis", "ace": "ACE", "glrt": "Kelly's GLRT", "amf": "matched filter"}
 
 
 @dataclass(frozen=True)
@@ -68,18 +77,17 @@ def gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
 
 
 def detectors(scores: pd.DataFrame) -> pd.DataFrame:
-    """The detectors of this chapter: Mahalanobis with each background, ACE and matched filter with each
+    """The detectors of this chapter: Mahalanobis with each background, the other statistics with each
     signature."""
     names = ["detector", "signature"]
     chosen = scores[
-        scores["detector"].str.fullmatch("(padim|ace|amf)(_pooled|_shared)?")
+        scores["detector"].str.fullmatch(f"({'|'.join(STATISTICS)})({'|'.join(BACKGROUNDS)})")
         & (scores["covariance"] == "full")
         & scores["convention"].isin(["", "centred"])
     ]
-    order = {"padim": 0, "ace": 1, "amf": 2}, {"": 0, "mean": 1, "mined": 2, "masked": 3}
     frame = chosen[names].drop_duplicates()
-    statistic = frame["detector"].str.partition("_")[0].map(order[0])
-    frame = frame.assign(a=statistic, b=frame["signature"].map(order[1]))
+    statistic = frame["detector"].str.partition("_")[0].map(list(STATISTICS).index)
+    frame = frame.assign(a=statistic, b=frame["signature"].map(list(SUPERVISION).index))
     return frame.sort_values(["a", "b", "detector"])[names].reset_index(drop=True)
 
 
@@ -150,28 +158,58 @@ def comparison_html(frame: pd.DataFrame, caption: str, name: str) -> str:
     return table_html(heads, body, caption, frame, name)
 
 
-def verdict_sentences(frame: pd.DataFrame) -> list[str]:
-    """For each column: the best detector that needs image labels only, and whether it beats PaDiM for
-    certain."""
+def _in_words(detector: str, signature: str) -> str:
+    statistic, _, kind = detector.partition("_")
+    background = f", background {BACKGROUNDS[f'_{kind}']}" if kind else ""
+    return f"{STATISTICS[statistic]} with the {signature} signature{background}"
+
+
+def verdict_sentences(
+    frame: pd.DataFrame, statistic: str = "ace", supervision: str = "image labels"
+) -> list[str]:
+    """For each column: the best detector of a statistic with this supervision, and whether it beats PaDiM by
+    more than the interval."""
     said = []
+    wanted = [signature for signature, word in SUPERVISION.items() if word == supervision]
     for (dataset, level), rows in frame.groupby(["dataset", "level"], sort=False):
-        labels = rows[rows["detector"].str.startswith("ace") & (rows["signature"] == "mined")]
+        labels = rows[rows["detector"].str.startswith(statistic) & rows["signature"].isin(wanted)]
         if labels.empty:
             continue
         row = labels.loc[labels["mean"].idxmax()]
         padim = rows[(rows["detector"] == "padim") & (rows["signature"] == "")].iloc[0]
-        kind = row["detector"].partition("_")[2]
         judged = (
             "above PaDiM by more than its interval"
             if row["wins"]
             else ("below PaDiM" if row["gain"] < 0 else "not above PaDiM by more than its interval")
         )
         said.append(
-            f"{DATASETS.get(dataset, dataset)}, {level}: ACE with a mined signature and a background "
-            f"{BACKGROUNDS[f'_{kind}' if kind else '']} has {row['mean']:.2f}, PaDiM {padim['mean']:.2f}; "
-            f"the difference is {row['gain']:+.2f} ± {row['gain_half']:.2f}: {judged}."
+            f"{DATASETS.get(dataset, dataset)}, {level}: {_in_words(row['detector'], row['signature'])} has "
+            f"{row['mean']:.2f}, PaDiM {padim['mean']:.2f}; the difference is {row['gain']:+.2f} ± "
+            f"{row['gain_half']:.2f}: {judged}."
         )
     return said
+
+
+def wins_by_detector(frame: pd.DataFrame) -> pd.DataFrame:
+    """In how many columns each detector is above PaDiM by more than the interval, and below it; most wins
+    first.
+
+    One row per detector: ``detector``, ``supervision``, ``above``, ``below``, ``columns``. What is best in
+    each column was picked by the test images; a row of this table was not.
+    """
+    rows = []
+    for (detector, signature), found in frame.groupby(["detector", "signature"], sort=False):
+        if signature:
+            rows.append(
+                {
+                    "detector": _in_words(detector, signature),
+                    "supervision": SUPERVISION[signature],
+                    "above": int(found["wins"].sum()),
+                    "below": int((found["gain"] < -found["gain_half"]).sum()),
+                    "columns": len(found),
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["above", "below"], ascending=[False, True], ignore_index=True)
 
 
 def supervision_figure(few: pd.DataFrame, scores: pd.DataFrame, columns=COLUMNS) -> Figure:
