@@ -1,8 +1,8 @@
 """Target removal, side by side: scikit-learn KMeans + SciPy (bench/straightforward.py) against data_prep.
 
 Both remove the targets of the same chips with the same random fill, in turn, on one core; prints milliseconds
-per chip, their ratio, and how well the masks agree: with k-means run to convergence, which is what the recipe
-asks for, and with scikit-learn's default, which stops before it. Chips: those of MSTAR under $PADIM_ACE_DATA, or
+per chip, their ratio, and how well the masks agree: with k-means run to convergence, and with scikit-learn's
+default, which the reference has and which stops before it. Chips: those of MSTAR under $PADIM_ACE_DATA, or
 simulated ones where it is not set; of them every Nth.
 
     python bench/prepare.py [--every 20]
@@ -59,7 +59,7 @@ def agreement(masks: dict[str, list[np.ndarray]]) -> list[str]:
     own = mean_and_median(RESEEDED, PLAIN)[0]
     return [
         f"mask IoU {converged[0]:.4f} (median {converged[1]:.4f}) with k-means run to convergence, tol=0: "
-        f"the same clustering, so at least {ASKED} is asked: {held}",
+        f"the clustering that both look for, so at least {ASKED} is asked: {held}",
         f"mask IoU {default[0]:.4f} (median {default[1]:.4f}) with scikit-learn's default, tol=1e-4: "
         f"it stops early, and agrees with itself from another seed to {own:.4f}",
     ]
