@@ -216,6 +216,38 @@ def test_every_picture_says_what_is_seen(pages):
     assert not {path.name: page.silent for path, page in pages.items() if page.silent}
 
 
+NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+
+
+@built
+def test_every_page_of_a_notebook_says_how_to_make_it_again_and_has_its_source(pages):
+    made = {path: re.search(r"make page PAGE=([\w-]+)<", path.read_text(encoding="utf-8")) for path in pages}
+    made = {path: found[1] for path, found in made.items() if found}
+    assert {"table_1", "ledger", "deviations", "use_your_own"} <= set(made.values())
+    for path, name in made.items():
+        assert path.stem == name
+        sources = {Path(link).stem for link in pages[path].links if link.startswith("files/")}
+        (source,) = sources
+        assert source in NOTEBOOKS
+        assert {f"files/{source}.ipynb", f"files/{source}.py"} <= set(pages[path].links)
+
+
+@built
+@pytest.mark.parametrize(
+    "name", ["table_1", "table_2", "table_3", "table_4", "table_demo", "deviations", "beyond", "ledger"]
+)
+def test_a_page_of_results_ends_with_what_its_numbers_rest_on(name):
+    text = (book.HTML / f"{name}.html").read_text(encoding="utf-8")
+    last = text[text.rindex('<details class="provenance">') :]
+    profile = "demo" if name == "table_demo" else "paper"
+    runs = json.loads((ROOT / f"results/{profile}/provenance.json").read_text())["runs"]
+    assert runs and all(f">{run}</th>" in last for run in runs)
+    for run in runs.values():
+        assert all(value["sha256"][:12] in last for value in run["inputs"].values())
+        assert run["date"][:10] in last and run["device"] in last and f"{run['seconds']:.0f} s" in last
+    assert "torch 2" in last and 'class="page-footer"' in last
+
+
 @built
 def test_every_module_is_in_the_api_reference(pages):
     for package, folder in (("padim_ace", "src/padim_ace"), ("data_prep", "data_prep")):
@@ -362,7 +394,9 @@ def test_search_finds_a_page(read):
 
 @seen
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index", "method", "table_1", "ledger", "localisation_demo_sea", "rerun"])
+@pytest.mark.parametrize(
+    "name", ["index", "method", "table_1", "ledger", "localisation_demo_sea", "rerun", "references"]
+)
 def test_axe_has_no_serious_complaint(read, name, theme):
     import axe_playwright_python
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-ON_COMMITTED_RESULTS = ["table_1", "table_2", "table_3", "table_4", "table_demo", "ledger"]
+ON_COMMITTED_RESULTS = ["table_1", "table_2", "table_3", "table_4", "table_demo", "ledger", "deviations"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -27,7 +27,13 @@ const nameArrows = () => {
   });
 };
 
+// The references say that they are a list, but not that what they hold are its items.
+const unlistReferences = () => {
+  document.querySelectorAll(".citation-list").forEach((list) => list.removeAttribute("role"));
+};
+
 window.addEventListener("DOMContentLoaded", () => {
+  unlistReferences();
   makeZoomable();
   nameArrows();
 });
