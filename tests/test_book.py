@@ -323,7 +323,7 @@ def test_reading_a_page_asks_nothing_of_the_network_and_the_console_is_quiet(rea
 
 
 @seen
-@pytest.mark.parametrize("name", LOOKED_AT)
+@pytest.mark.parametrize("name", [*LOOKED_AT, "genindex"])
 def test_a_page_fits_a_phone(read, name):
     page = read(name, viewport=NARROW)
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
