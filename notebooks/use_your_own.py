@@ -193,8 +193,11 @@ pd.DataFrame(
 # | | `patch` | images are aligned, and what is normal depends on the place (PaDiM's own assumption) |
 # | | `pooled` | between: a mean for each place, one covariance |
 # | `signature` | `mined` | you know which images are anomalous, and no more |
+# | | `subspace` | the same, and targets differ among themselves or clutter is far from the background too; `contrast` keeps one direction |
 # | | `masked` | you have masks of the signature images |
 # | | `mean` | the paper's; works where targets are large or always in the same place |
+# | `statistic` | `ace` | you want the cosine itself |
+# | | `glrt` | you want heat maps that are quiet where nothing is (Kelly's statistic; [](beyond.ipynb) compares) |
 # | `signature_images` | a folder | you want validation images for the threshold only, or your data module validates on its test set |
 # | `covariance` | `full` | always; `diagonal` and `isotropic` are there for the comparison of Table 3 |
 # | `weights` | `folder` | no network: put the file in a folder and set `PADIM_ACE_WEIGHTS` to it |

@@ -13,6 +13,7 @@ import jaxtyping
 import jupytext
 import numpy as np
 import pytest
+import scipy
 import torch
 from anomalib.data import Folder, ImageItem
 from anomalib.data.datasets.image.folder import FolderDataset
@@ -38,6 +39,7 @@ CHAPTER = Path(__file__).parents[1] / "notebooks/use_your_own.py"
 SIZE = (64, 96)
 KINDS = [
     {"background": "patch", "signature": "mined", "mined_patches": 4},
+    {"background": "patch", "signature": "subspace", "dimensions": 3, "statistic": "glrt"},
     {"background": "shared", "signature": "masked"},
     {"background": "pooled", "signature": "mean"},
     {"covariance": "diagonal", "signature": "mean"},
@@ -187,6 +189,13 @@ def test_anomalibs_own_components_take_the_place_of_the_defaults(folder, tmp_pat
     torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
+def farthest(white, count):
+    """Of each image the patches of the largest length, at length 1: [patch, feature]."""
+    length = np.linalg.norm(white, axis=-1)
+    rows = [white[n.argsort()[-count:], image] for image, n in enumerate(length.T)]
+    return np.concatenate([row / np.linalg.norm(row, axis=-1, keepdims=True) for row in rows])
+
+
 def test_maps_are_those_of_a_dense_oracle(kind, folder):
     what, fitted, module, _ = kind
     files = sorted((folder / "others").iterdir())
@@ -206,11 +215,18 @@ def test_maps_are_those_of_a_dense_oracle(kind, folder):
         covariance = np.broadcast_to(np.eye(features), covariance.shape)
     factor = np.linalg.inv(np.linalg.cholesky(covariance))
 
+    def white_of(embeddings):
+        return np.einsum("pij,pnj->pni", factor, embeddings - mean[:, None])
+
     def white(images):
-        return np.einsum("pij,pnj->pni", factor, dense(fitted, images) - mean[:, None])
+        return white_of(dense(fitted, images))
 
     target, grid = white(images_of(files)), fitted.model.embedder.grid
-    if what["signature"] == "mean":
+    if what["signature"] == "subspace":  # the projection on it is at one place what a signature is
+        targets, clutter = (farthest(w, 16) for w in (target, white_of(normal)))
+        loaded = clutter.T @ clutter / len(clutter) + np.eye(features) / features
+        signature = scipy.linalg.orth(scipy.linalg.eigh(targets.T @ targets, loaded)[1][:, -3:])
+    elif what["signature"] == "mean":
         signature = target.mean(1)[:, None]
     else:
         length = np.linalg.norm(target, axis=-1)
@@ -228,7 +244,10 @@ def test_maps_are_those_of_a_dense_oracle(kind, folder):
                 weights[place] = cells.flatten(1)[:, raster]
         signature = np.einsum("pni,pn->i", target / length[..., None], weights)
     x = white(held_out(module))
-    cosine = (x * signature).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(signature, axis=-1)
+    if what["signature"] == "subspace":
+        cosine = np.linalg.norm(x @ signature, axis=-1) / np.sqrt(normal.shape[1] + (x**2).sum(-1))
+    else:
+        cosine = (x * signature).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(signature, axis=-1)
     # block order to raster, then anomalib's own upsampling and smoothing
     generator = AnomalyMapGenerator()
     coarse = torch.from_numpy(cosine)[fitted.model.embedder.raster].T.reshape(-1, 1, *grid).float()
@@ -455,7 +474,7 @@ def test_any_image_size_without_a_pre_processor(folder, tmp_path):
 def test_two_processes_make_the_model_of_one(folder, tmp_path):
     """11 training images: a distributed sampler repeats one, which must not count twice."""
     module = data(folder, test_split_ratio=0.3)
-    one, two = model(), model()
+    one, two = (model(signature="subspace", statistic="glrt") for _ in range(2))
     engine(tmp_path).fit(one, datamodule=module)
     engine(tmp_path, strategy="ddp_spawn", devices=2).fit(two, datamodule=data(folder, test_split_ratio=0.3))
     assert len(module.train_data) == 11
@@ -483,7 +502,10 @@ BAD_ARGUMENTS = [
     ({"n_features": 193}, r"n_features: expected 1 to 192 \(the backbone's channels\), found 193"),
     ({"background": "none"}, "background: expected one of patch, pooled, shared, found 'none'"),
     ({"covariance": "round"}, "covariance: expected full, diagonal or isotropic, found 'round'"),
-    ({"signature": "best"}, "signature: expected one of mean, masked, mined, found 'best'"),
+    (
+        {"signature": "best"},
+        "signature: expected one of mean, masked, mined, contrast, subspace, found 'best'",
+    ),
     ({"covariance": "diagonal"}, "signature: expected mean for a diagonal covariance, found 'mined'"),
     ({"precision": "float16"}, "precision: expected one of float32, bfloat16, found 'float16'"),
     ({"pre_trained": True, "weights": "net"}, "weights source: expected auto, folder.*, found 'net'"),

@@ -47,7 +47,7 @@ def glrt(
     projection: Float[Tensor, "*shape"],
     energy: Float[Tensor, "*shape"],
     signature_energy: Float[Tensor, "*#shape"],
-    samples: int,
+    samples: float | Tensor,
 ) -> Float[Tensor, "*shape"]:
     r"""Kelly's generalised likelihood ratio, signed root form: :math:`A / \sqrt{S (N + E)}`, in (-1, 1).
 

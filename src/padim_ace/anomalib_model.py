@@ -25,7 +25,6 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from padim_ace.anomalib_processing import AcePostProcessor, exportable
 from padim_ace.backbones import load_backbone
-from padim_ace.background import Moments
 from padim_ace.detectors import Detector
 from padim_ace.signature_images import SignatureFolder, anomalous, image_paths, refuse_constant
 from padim_ace.torch_model import AceModel, SignatureBatch
@@ -33,7 +32,8 @@ from padim_ace.torch_model import AceModel, SignatureBatch
 logger = logging.getLogger(__name__)
 
 BACKGROUNDS = ("patch", "pooled", "shared")
-SIGNATURES = ("mean", "masked", "mined")
+SIGNATURES = ("mean", "masked", "mined", "contrast", "subspace")
+STATISTIC_NAMES = ("ace", "glrt")
 SIGNATURE_BATCH = 16
 """Signature images embedded at a time."""
 
@@ -69,6 +69,8 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
         background: str = "patch",
         signature: str = "mined",
         mined_patches: int = 16,
+        dimensions: int = 8,
+        statistic: str = "ace",
         signature_images: str | Path | Dataset | None = None,
         signature_masks: str | Path | None = None,
         weights: str = "auto",
@@ -92,9 +94,14 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
             background: ``patch`` (mean and covariance of each place, as in PaDiM), ``pooled`` (mean of each
                 place, one covariance) or ``shared`` (one mean and covariance for all places).
             signature: ``mean`` (mean embedding of the anomalous images at each place, as in the paper),
-                ``masked`` (mean of their patches under masks) or ``mined`` (mean of their patches farthest
-                from the background: needs no masks). The last two need a full covariance.
+                ``masked`` (mean of their patches under masks), ``mined`` (mean of their patches farthest
+                from the background: needs no masks), ``contrast`` (the same, held against the farthest
+                patches of normal images) or ``subspace`` (several directions, held against the same; see
+                :mod:`padim_ace.signature`). All but ``mean`` need a full covariance.
             mined_patches: how many patches of each anomalous image ``mined`` takes.
+            dimensions: how many directions ``subspace`` has.
+            statistic: ``ace`` (the cosine) or ``glrt`` (Kelly's, which trusts the cosine less the nearer a
+                patch is to the background: :func:`padim_ace.ace.glrt`). Both lie in [-1, 1].
             signature_images: the anomalous images for the signature: a folder, a dataset of anomalib's
                 ``ImageItem``, or ``None`` for those of the training set or, if it has none (that of
                 anomalib's ``Folder`` never has), of the validation set. ``None`` never takes the test set's.
@@ -119,7 +126,9 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        detector = _detector(covariance, aggregation, background, signature, mined_patches)
+        detector = _detector(
+            covariance, aggregation, background, signature, mined_patches, dimensions, statistic
+        )
         rows, columns = self.input_size or (256, 256)
         loaded = load_backbone(backbone, weights if pre_trained else "random", (rows, columns), layers)
         features = 100 if n_features is None else n_features
@@ -142,7 +151,7 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
         Raises:
             ValueError: if there are none, or only the test set's.
         """
-        self.model.moments = Moments()
+        self.model.begin()
         self._is_fitted = torch.tensor([False], device=self.device)
         self._signature: Any = self._signature_dataset()
         loader: Any = self.trainer.train_dataloader
@@ -307,7 +316,13 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
 
 
 def _detector(
-    covariance: str, aggregation: str, background: str, signature: str, mined_patches: int
+    covariance: str,
+    aggregation: str,
+    background: str,
+    signature: str,
+    mined_patches: int,
+    dimensions: int,
+    statistic: str,
 ) -> Detector:
     """The detector that these words of the constructor name."""
     if background not in BACKGROUNDS:
@@ -316,8 +331,11 @@ def _detector(
         raise ValueError(f"signature: expected one of {', '.join(SIGNATURES)}, found {signature!r}")
     if signature != "mean" and covariance in ("diagonal", "isotropic"):
         raise ValueError(f"signature: expected mean for a {covariance} covariance, found {signature!r}")
-    name = "ace" if background == "patch" else f"ace_{background}"
-    pooled = f"mined:{mined_patches}" if signature == "mined" else signature
+    if statistic not in STATISTIC_NAMES:
+        raise ValueError(f"statistic: expected one of {', '.join(STATISTIC_NAMES)}, found {statistic!r}")
+    name = statistic if background == "patch" else f"{statistic}_{background}"
+    numbers = {"mined": f":{mined_patches}", "subspace": f":{dimensions}"}
+    pooled = signature + numbers.get(signature, "")
     return Detector(name, covariance, aggregation if covariance == "isotropic" else "", pooled, "centred")
 
 

@@ -74,6 +74,11 @@ class Pool:
         """Add a batch of whitened normal images."""
         self._clutter.add(mined_patches(white, energy(white), DEFAULT_PATCHES))
 
+    def all_reduce_clutter(self) -> None:
+        """Make this the clutter of all ranks' normal images together (``torch.distributed``)."""
+        if self.contrasts:
+            self._clutter.all_reduce()
+
     def signatures(self) -> dict[str, Float[Tensor, "feature direction"]]:
         """Directions by :attr:`padim_ace.detectors.Detector.pool`, in float64."""
         found = {name: pooled.mean().unsqueeze(1) for name, pooled in self._sums.items()}

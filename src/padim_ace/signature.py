@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
@@ -83,6 +84,14 @@ class PatchProducts:
         product = (rows.T @ rows).double()
         self._total = product if self._total is None else self._total + product
         self.count += len(rows)
+
+    def all_reduce(self) -> None:
+        """Make this the mean over all ranks' patches (``torch.distributed``)."""
+        assert self._total is not None
+        count = torch.tensor(float(self.count), dtype=torch.float64, device=self._total.device)
+        dist.all_reduce(count)
+        dist.all_reduce(self._total)
+        self.count = int(count)
 
     def mean(self) -> Products:
         """The mean.

@@ -16,25 +16,23 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from padim_ace.ace import ace
+from padim_ace.ace import ace, glrt
 from padim_ace.backbones import Backbone, load_backbone
 from padim_ace.background import Background, Moments, fit_background
 from padim_ace.detectors import Detector, inner_product
 from padim_ace.embedding import Embedder, FeatureSubset
 from padim_ace.inner_products import Full, InnerProduct, Isotropic, Prepared, Shape, Weighted
 from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
-from padim_ace.pyramid import BlockRows, Embedding, energy
-from padim_ace.signature import (
-    MeanSignature,
-    PooledSignature,
-    as_embedding,
-    covered_sums,
-    mined_patches,
-)
+from padim_ace.pool import Pool
+from padim_ace.pyramid import BlockRows, Embedding
+from padim_ace.signature import MeanSignature, as_embedding
 
 PRECISIONS = ("float32", "bfloat16")
-FITTED = ("mean", "own", "cross", "weights", "variance", "direction", "signature_energy")
+FITTED = ("mean", "own", "cross", "weights", "variance", "direction", "signature_energy", "samples")
 """Names of the buffers that a fit fills, each followed by the number of its stage."""
+CLUTTER_IMAGES = 64
+"""Normal images whose embeddings are kept until the end of a fit, for signatures that are held against
+clutter."""
 
 SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None]
 
@@ -65,7 +63,7 @@ class AceModel(nn.Module):
 
         Args:
             backbone: with its weights.
-            detector: an ``ace`` detector, without deviations.
+            detector: an ``ace`` or ``glrt`` detector, without deviations.
             features: how many channels to keep.
             seed: of the random choice of channels.
             image_size: rows and columns of the images.
@@ -81,7 +79,8 @@ class AceModel(nn.Module):
         self.precision = precision
         self.normalise: bool = True
         """Whether to normalise images as the backbone's weights want it; not if the pre-processor does."""
-        self.moments = Moments()
+        self._normal: list[Embedding]
+        self.begin()
         drawn = FeatureSubset.draw(backbone.channels, features, seed)
         self.register_buffer("index", drawn.index(backbone.channels).sort().values)
         self._embed_at(backbone, image_size)
@@ -103,14 +102,23 @@ class AceModel(nn.Module):
 
     # fitting
 
+    def begin(self) -> None:
+        """Forget the normal images of a fit that did not come to its end."""
+        self.moments = Moments()
+        self._normal = []
+
     @torch.no_grad()
     def update(self, images: Float[Tensor, "batch channel row column"]) -> None:
         """Add normal images to the background's moments; memory does not grow with their number."""
         size = (images.shape[-2], images.shape[-1])
         if not self.moments.count and size != self.embedder.image_size:
             self._embed_at(self.embedder.backbone, size)
+        embedding = self._embed(images)
+        room = CLUTTER_IMAGES - self.moments.count
+        if Pool([self.detector]).contrasts and room > 0:
+            self._normal.append([stage[:, :room] for stage in embedding])
         # in float64, or the order of the images would show in scores' fifth decimal where they are few
-        self.moments.update([stage.double() for stage in self._embed(images)])
+        self.moments.update([stage.double() for stage in embedding])
 
     @torch.no_grad()
     def fit(self, signature: Iterable[SignatureBatch]) -> None:
@@ -122,14 +130,14 @@ class AceModel(nn.Module):
         Raises:
             ValueError: for fewer than two normal images, no anomalous image, or none with a mask.
         """
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if distributed():
             self.moments.all_reduce()
         background = fit_background(self.moments, self.detector.background)
-        self.moments = Moments()
         product = inner_product(
             background, self.detector.covariance, self.detector.aggregation, frozenset(), self.shape
         )
         prepared = self._signature(background, product, signature)
+        self.begin()
         self._forget()
         self._keep("mean", background.mean)
         if isinstance(product, Full):
@@ -141,34 +149,34 @@ class AceModel(nn.Module):
             self._keep("variance", [product.variance[:, 0]])
         self._keep("direction", prepared.directions)
         self._keep("signature_energy", [prepared.energy])
+        self._keep("samples", [torch.tensor(float(background.samples), device=self.index.device)])
 
     def _signature(
         self, background: Background, product: InnerProduct, batches: Iterable[SignatureBatch]
     ) -> Prepared:
         """The signature ready to be projected on.
 
-        Every rank of a distributed run sees all signature images, so there is nothing to add up.
+        Every rank of a distributed run sees all signature images, so only clutter adds up.
         """
-        mean, pooled = MeanSignature(), PooledSignature()
+        mean, pool = MeanSignature(), Pool([self.detector])
         for images, masks in batches:
             embedding = self._embed(images)
-            if not isinstance(product, Full) or not self.detector.pooled:
+            if not isinstance(product, Full) or not pool.needed:
                 mean.update(embedding)
                 continue
-            white = product.whiten(background.centre(embedding))
-            length = energy(white)
-            if self.detector.family == "mined":
-                patches = mined_patches(white, length, self.detector.patches)
-                pooled.add(patches.sum((0, 1)), patches.shape[0] * patches.shape[1])
-            elif masks is None:
+            if self.detector.family == "masked" and masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
-            else:
-                weights = self._covered(masks)
-                pooled.add(covered_sums(white, length, weights[None])[0], weights.sum().double())
-        if isinstance(product, Full) and self.detector.pooled:
-            direction = as_embedding(pooled.mean().unsqueeze(1), self.shape.features)
-            return product.prepare_whitened(direction)
-        return product.prepare(background.centre(mean.mean()))
+            covered = None if masks is None else self._covered(masks)
+            white = product.whiten(background.centre(embedding))
+            pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
+        if not isinstance(product, Full) or not pool.needed:
+            return product.prepare(background.centre(mean.mean()))
+        for normal in self._normal:
+            pool.add_clutter(product.whiten(background.centre(normal)))
+        if distributed():
+            pool.all_reduce_clutter()
+        directions = pool.signatures()[self.detector.pool]
+        return product.prepare_whitened(as_embedding(directions, self.shape.features))
 
     def _covered(self, masks: Bool[Tensor, "batch row column"]) -> Float[Tensor, "place image"]:
         """The part of each patch that a mask covers, in block order."""
@@ -184,8 +192,8 @@ class AceModel(nn.Module):
         """Score images in [0, 1], grey or colour, of the size that it was fitted on.
 
         Returns:
-            ``anomaly_map`` ``[batch, 1, row, column]``, the cosine with the signature in [-1, 1], and
-            ``pred_score`` ``[batch]``, its maximum.
+            ``anomaly_map`` ``[batch, 1, row, column]``, the statistic, in [-1, 1] (for ``ace`` the cosine
+            with the signature), and ``pred_score`` ``[batch]``, its maximum.
 
         Raises:
             ValueError: if the model is not fitted, or was on another image size.
@@ -196,8 +204,15 @@ class AceModel(nn.Module):
         product = self._product()
         prepared = Prepared(self._kept("direction"), self._kept("signature_energy")[0])
         length, (projection,) = product.measure(background.centre(self._embed(images)), [prepared])
-        scores = self.embedder.to_raster(ace(projection[..., 0], length, prepared.energy))
-        smooth = anomaly_map(scores, self.smoothing_r, self.smoothing_c).clamp(-1, 1)
+        if self.detector.dimensions > 1:  # an orthonormal basis: the length of the projection on its span
+            along, signature_energy = projection.square().sum(-1).sqrt(), prepared.energy[:, :1]
+        else:
+            along, signature_energy = projection[..., 0], prepared.energy
+        if self.detector.statistic == "glrt":
+            scores = glrt(along, length, signature_energy, self._kept("samples")[0])
+        else:
+            scores = ace(along, length, signature_energy)
+        smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c).clamp(-1, 1)
         return InferenceBatch(pred_score=image_score(smooth), anomaly_map=smooth.unsqueeze(1))
 
     @property
@@ -258,3 +273,8 @@ class AceModel(nn.Module):
             if key.startswith(prefix) and name.rstrip("0123456789") in FITTED:
                 self.register_buffer(name, torch.empty_like(value, device=self.index.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def distributed() -> bool:
+    """Whether this is one of several processes of a run."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
