@@ -9,7 +9,7 @@
 # - **differs**: they are not, and the letter leads to what is known to set them apart, below the table;
 # - **not run**: weights or data were not at hand, and the letter leads to which, and how to run it.
 #
-# *Here* is what the paper did: its targets removed as it says, from SSDD by k-means, and PaDiM-ACE in the reading
+# *Here* is what the paper describes: targets removed as it says, from SSDD by k-means, and PaDiM-ACE in the reading
 # *published code*. The verdict is on that. Three columns beside it are not compared with the paper: PaDiM-ACE's other two
 # readings, and *masks*, the detector of *here* on SSDD with its targets removed by the release's own masks
 # ([the deviations](#ssdd-in-two-ways) say what that changes).
