@@ -142,10 +142,12 @@ def demo_settings() -> list[Setting]:
 
 def _beyond_settings(backbone: str) -> list[Setting]:
     """Rows that the paper does not have: pooled signatures, and RX on grey levels."""
-    ace = _select("ace", backbone=backbone, convention="centred")
+    ace, glrt = (_select(name, backbone=backbone, convention="centred") for name in ("ace", "glrt"))
     return [
         Setting("PaDiM-ACE", "centred, target pixels", "", ace | {"signature": "masked"}),
         Setting("PaDiM-ACE", "centred, mined patches", "", ace | {"signature": "mined"}),
+        Setting("PaDiM-ACE", "target subspace", "", ace | {"signature": "subspace"}),
+        Setting("Kelly's GLRT", "target subspace", "", glrt | {"signature": "subspace"}),
         Setting("RX", "grey levels", "", {"detector": "rx"}),
         Setting("RX", "one background", "", {"detector": "rx_shared"}),
     ]
@@ -301,7 +303,7 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
                     sought = SimpleNamespace(**_TABLE_1[model], dataset=dataset, level=level)
                     summary = summarise(paper.reproduced(sought, scores, reading))
                     found[f"ours_{name}_{level}"] = _or_not_run(summary)
-        for signature in ("masked", "mined"):
+        for signature in ("masked", "mined", "subspace"):
             pooled = _select("ace", convention="centred", signature=signature)
             for level in LEVELS:
                 rows = _where(scores, pooled | {"dataset": dataset, "level": level, "metric": "auroc"})
