@@ -18,7 +18,9 @@ BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.padim-ace
 BOOK := book/_build/html/index.html
 SNAKEMAKE = $(BIN)/snakemake --configfile config/$(PROFILE).yaml --cores $(CORES) \
-	--rerun-incomplete --quiet rules host $(SNAKEMAKE_FLAGS)
+	--rerun-incomplete --quiet rules host $(addprefix --prioritize ,$(LONGEST_$(PROFILE))) $(SNAKEMAKE_FLAGS)
+# What takes longest starts first, and all else runs beside it.
+LONGEST_paper := build/paper/score/mstar-resnet18/scores.csv
 
 # Jobs run from other folders than this one, so relative paths are made absolute here.
 ifneq ($(strip $(PADIM_ACE_DATA)),)

@@ -289,8 +289,8 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
 
     ``paper_<dataset>_<model>_<level>`` are Table 1's, ``ours_<dataset>_<model>_<level>`` what stands beside
     them (SSDD prepared as the paper says is ``ssdd_kmeans``, by masks ``ssdd``); for PaDiM-ACE there is one
-    per reading, ``ours_<dataset>_padim_ace_<reading>_<level>``, and for its pooled signatures
-    ``ours_<dataset>_<signature>_<level>``.
+    per reading, ``ours_<dataset>_padim_ace_<reading>_<level>``, and ``ours_<dataset>_<signature>_<level>``
+    for ACE with a mined signature and Kelly's statistic with a target subspace.
     """
     found = {}
     for cell in published[published["table"] == 1].itertuples(index=False):
@@ -303,8 +303,8 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
                     sought = SimpleNamespace(**_TABLE_1[model], dataset=dataset, level=level)
                     summary = summarise(paper.reproduced(sought, scores, reading))
                     found[f"ours_{name}_{level}"] = _or_not_run(summary)
-        for signature in ("masked", "mined", "subspace"):
-            pooled = _select("ace", convention="centred", signature=signature)
+        for statistic, signature in (("ace", "mined"), ("glrt", "subspace")):
+            pooled = _select(statistic, convention="centred", signature=signature)
             for level in LEVELS:
                 rows = _where(scores, pooled | {"dataset": dataset, "level": level, "metric": "auroc"})
                 values = dict(zip(rows["seed"], 100 * rows["value"], strict=True))
