@@ -17,7 +17,7 @@ BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 DRAWING = {"figures", "html_tables", "published", "tables"}  # modules that show numbers and make none
-MEASURED = ["fill", "clamp", "histograms"]  # tables beside scores.csv
+MEASURED = ["fill", "clamp", "histograms", "areas"]  # tables beside scores.csv
 
 # The page of a result shows the committed numbers of its own profile, whichever profile is being built.
 SHOWN = {"table_1": "paper", "table_2": "paper", "table_3": "paper", "table_4": "paper", "ledger": "paper"}
@@ -210,13 +210,14 @@ rule image_scores:
     input:
         **common("image_scores"),
         images=expand(f"{BUILD}/score/{{dataset}}-{config['backbones'][0]}/image_scores.npz", dataset=DATASETS),
+        prepared=expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=DATASETS),
     output:
-        clamp=f"{RESULTS}/clamp.csv",
-        histograms=f"{RESULTS}/histograms.csv",
+        tables=expand(f"{RESULTS}/{{name}}.csv", name=["clamp", "histograms", "areas"]),
         page=f"{BUILD}/notebooks/image_scores.ipynb",
     params:
         running=running,
         values=yaml("runs", [f"{BUILD}/score/{dataset}-{config['backbones'][0]}" for dataset in DATASETS])
+        + yaml("prepared", [f"{BUILD}/prepared/{dataset}" for dataset in DATASETS])
         + f"-r results {RESULTS}",
     shell:
         RUN
@@ -227,8 +228,8 @@ def shown(wildcards):
     profile = SHOWN[wildcards.page]
     names = ["scores.csv", "provenance.json", "not_run.csv"]
     names += {
-        "deviations": [f"{name}.csv" for name in MEASURED],
-        "beyond": ["supervision.csv", "selection.csv", "seeds.json"],
+        "deviations": ["fill.csv", "clamp.csv", "histograms.csv"],
+        "beyond": ["supervision.csv", "selection.csv", "seeds.json", "areas.csv"],
     }.get(wildcards.page, [])
     paths = [f"results/{profile}/{name}" for name in names]
     return paths if profile == PROFILE else [path for path in paths if Path(path).is_file()]

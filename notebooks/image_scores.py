@@ -1,37 +1,46 @@
 # %% [markdown]
-# # Image scores: histograms and clamping
+# # Image scores: histograms, clamping and sizes of targets
 #
 # :::{admonition} This notebook
 # :class: dropdown note
-# Reads `image_scores.npz` of scored datasets; writes `histograms.csv` and `clamp.csv` to the folder `results`. Needs no
-# image and no GPU; takes about 20 s.
+# Reads `image_scores.npz` of scored datasets and the masks of their prepared images; writes `histograms.csv`, `clamp.csv` and
+# `areas.csv` to the folder `results`. Needs no GPU; takes about 20 s.
 # :::
 #
-# What these are for is told in the chapter on the [deviations](deviations.ipynb) (D10, and the score histograms).
+# What these are for is told in the chapters on the [deviations](deviations.ipynb) (D10, and the score histograms) and
+# [beyond the paper](beyond.ipynb) (where it still fails).
 
 # %% tags=["parameters"]
 runs = [
     "build/demo/score/demo_vehicle-tf_efficientnet_lite0",
     "build/demo/score/demo_sea-tf_efficientnet_lite0",
 ]
-results = "results/demo"  # the folder to write the two tables to
+prepared = ["build/demo/prepared/demo_vehicle", "build/demo/prepared/demo_sea"]  # of each run
+results = "results/demo"  # the folder to write the tables to
 
 # %% tags=["hide-input"]
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from padim_ace.image_scores import clamp_frame, histogram_frame, read_image_scores
+from padim_ace.dataset import PreparedDataset
+from padim_ace.image_scores import area_frame, clamp_frame, histogram_frame, read_image_scores
 from padim_ace.results import project_path, write_text
 
-clamps, histograms = [], []
-for run in runs:
+clamps, histograms, areas = [], [], []
+for run, folder in zip(runs, prepared, strict=True):
     dataset, _, backbone = Path(run).name.partition("-")
     found = read_image_scores(project_path(run) / "image_scores.npz")
     clamps.append(clamp_frame(found, dataset, backbone))
     histograms.append(histogram_frame(found, dataset, backbone))
+    images = PreparedDataset.open(project_path(folder))
+    if images.has_masks:
+        covered = np.array([images.mask(i, (256, 256)).float().mean().item() for i in range(len(images))])
+        areas.append(area_frame(found, covered, dataset, backbone))
 clamp = pd.concat(clamps, ignore_index=True)
-for name, frame in {"clamp": clamp, "histograms": pd.concat(histograms)}.items():
+tables = {"clamp": clamp, "histograms": pd.concat(histograms), "areas": pd.concat(areas)}
+for name, frame in tables.items():
     write_text(frame.to_csv(index=False, lineterminator="\n"), project_path(results) / f"{name}.csv")
 
 # %% tags=["hide-input"]

@@ -30,6 +30,22 @@ def run(tmp_path):
     return found
 
 
+def test_auroc_by_size_of_target_against_sklearn(run):
+    areas = np.where(run.anomalous, np.random.default_rng(1).random(80), 0)
+    frame = image_scores.area_frame(run, areas, "ssdd", "resnet18", groups=2)
+    assert set(frame["detector"]) == {"padim", "ace"} and set(frame["group"]) == {0, 1}
+    judged = run.anomalous & (run.roles == "test").any(0)
+    middle = np.median(areas[judged])
+    for row in frame[frame["detector"] == "padim"].itertuples():
+        number = run.seeds.index(row.seed)
+        small = areas < middle
+        wanted = ~run.anomalous | (small if row.group == 0 else ~small)
+        members = wanted & (run.roles[number] == "test")
+        expected = roc_auc_score(run.anomalous[members], run.scores[number, 0, members])
+        assert row.auroc == pytest.approx(expected)
+        assert (row.low, row.high)[1 - row.group] == pytest.approx(middle)
+
+
 def test_scores_outside_the_validation_range_tie():
     validation = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
     labels = np.array([False, False, True, True])

@@ -212,6 +212,29 @@ def wins_by_detector(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["above", "below"], ascending=[False, True], ignore_index=True)
 
 
+def areas_html(areas: pd.DataFrame, caption: str, name: str) -> str:
+    """The rows of ``areas.csv`` as a table: a line per dataset and detector, a column per group of sizes."""
+    groups = sorted(areas["group"].unique())
+    sizes = ["smallest", *[""] * (len(groups) - 2), "largest"]
+    heads: list[Head] = [("Dataset", []), ("Detector", []), ("Signature", [])]
+    heads += [
+        (f"{size} quarter" if size else f"quarter {g + 1}", []) for g, size in zip(groups, sizes, strict=True)
+    ]
+    body = []
+    for (dataset, detector, signature), rows in areas.groupby(
+        ["dataset", "detector", "signature"], sort=False
+    ):
+        words = [DATASETS.get(dataset, dataset), STATISTICS[detector], signature or "–"]
+        line = [Cell(word, word, kind="text") for word in words]
+        for group in groups:
+            found = rows[rows["group"] == group]
+            mean, half = interval(dict(zip(found["seed"], 100 * found["auroc"], strict=True)))
+            share = f"targets cover {found['low'].iloc[0]:.2%} to {found['high'].iloc[0]:.2%} of the image"
+            line.append(Cell(f"{mean:.1f} ± {half:.1f}", mean, False, share))
+        body.append(line)
+    return table_html(heads, body, caption, areas, name)
+
+
 def supervision_figure(few: pd.DataFrame, scores: pd.DataFrame, columns=COLUMNS) -> Figure:
     """AUROC by the number of anomalous images that make the signature, PaDiM's as a line.
 

@@ -1,4 +1,5 @@
-"""What is kept of a run's image scores: their histograms, and what anomalib's clamp does to AUROC (D10).
+"""What is kept of a run's image scores: their histograms, what anomalib's clamp does to AUROC (D10), and how
+AUROC depends on the size of the target.
 
 The scores themselves (``image_scores.npz`` of a scored dataset) are not committed; these small tables are.
 """
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Shaped
 
-from padim_ace.detectors import Detector
+from padim_ace.detectors import PADIM, PADIM_ACE, PADIM_GLRT, Detector
 from padim_ace.experiment import Experiment, Scores
 from padim_ace.metrics import image_metrics
 from padim_ace.results import ResultsError
@@ -27,6 +28,8 @@ SHOWN: list[Detector] = [
 ]
 """The detectors whose histograms are kept."""
 BINS = 40
+BY_AREA: list[Detector] = [PADIM, PADIM_ACE, Detector("ace", "full", "", "masked", "centred"), PADIM_GLRT]
+"""The detectors that are asked about targets of different sizes."""
 
 
 @dataclass
@@ -151,4 +154,38 @@ def histogram_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFra
             counts, _ = np.histogram(scores[chosen], edges)
             for low, high, count in zip(edges, edges[1:], counts, strict=False):
                 rows.append({**where, "label": label, "low": low, "high": high, "count": int(count)})
+    return pd.DataFrame(rows)
+
+
+def area_frame(
+    run: ImageScores, areas: Float[np.ndarray, " image"], dataset: str, backbone: str, groups: int = 4
+) -> pd.DataFrame:
+    """Image AUROC by the size of the target, by seed, for the detectors :data:`BY_AREA`.
+
+    The anomalous test images of all seeds are divided by area into ``groups`` of equally many; each group
+    stands against all normal test images of its seed. Columns: dataset, backbone, the detector's, seed,
+    ``group`` (0 has the smallest targets), ``low``, ``high`` (its least and largest area), ``auroc``.
+
+    Args:
+        run: image scores.
+        areas: of the targets of each image, as a part of the image; 0 where there is none.
+        dataset: its name.
+        backbone: its name.
+        groups: how many.
+    """
+    judged = run.anomalous & (run.roles == "test").any(0)
+    edges = np.quantile(areas[judged], np.linspace(0, 1, groups + 1))
+    group_of = np.clip(np.searchsorted(edges, areas, side="right") - 1, 0, groups - 1)
+    rows = []
+    for detector in (detector for detector in BY_AREA if detector in run.detectors):
+        scores = run.scores[:, run.detectors.index(detector)]
+        for seed, of_seed, roles in zip(run.seeds, scores, run.roles, strict=True):
+            for group in range(groups):
+                members = (roles == "test") & (~run.anomalous | (group_of == group))
+                if not run.anomalous[members].any():
+                    continue
+                where = {"dataset": dataset, "backbone": backbone, **detector.row(), "seed": seed}
+                sizes = {"group": group, "low": edges[group], "high": edges[group + 1]}
+                auroc = image_metrics(of_seed[members], run.anomalous[members])["auroc"]
+                rows.append({**where, **sizes, "auroc": auroc})
     return pd.DataFrame(rows)
