@@ -87,7 +87,7 @@ def absent(what, how):
 # | D6 | isotropic: the variance is always the log-determinant, whatever aggregation is asked for | `loss.py` |
 # | D7 | feature subset and splits are not seeded | `torch_model.py`, `demo.py` |
 # | D8 | the Mahalanobis baseline can't run: the map generator is only built for `loss="lace"` | `torch_model.py` |
-# | D9 | normals are copies of the test anomalies with the target filled, and the fill can be seen | data preparation |
+# | D9 | normals are copies of anomalous images with the target filled, and the fill can be seen | [data preparation](prepared_format.md) |
 # | D10 | scores are clamped to [0, 1] before AUROC is computed, and ties change it | anomalib's post-processor |
 #
 # In the results, a *convention* names a set of these: `published` has D1 to D6, `equation` is the paper's Eq. (1) to

@@ -143,7 +143,8 @@ def localisation(
         )
         for row, line in enumerate(axes):
             line[0].imshow(images[row], cmap="gray", vmin=0, vmax=255)
-            line[0].set_ylabel(names[row], fontsize=7)
+            name = names[row]  # a tile's is long: its ends tell it from others
+            line[0].set_ylabel(name if len(name) <= 20 else f"{name[:6]}…{name[-12:]}", fontsize=7)
             panels = iter(line[1:])
             for detector, heat in heats.items():
                 next(panels).imshow(heat[row], cmap=HEAT, vmin=float(heat.min()), vmax=float(heat.max()))
