@@ -270,7 +270,7 @@ def main() -> None:
     """Run everything and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", nargs=3, metavar=("ROOT", "BACKBONE", "IMAGES"), help=argparse.SUPPRESS)
-    parser.add_argument("--scenes", type=int, default=400, help="scenes for the timings")
+    parser.add_argument("--scenes", type=int, default=300, help="scenes for the timings")
     parser.add_argument("--repeats", type=int, default=3, help="pairs for each ratio")
     arguments = parser.parse_args()
     threads = min(2, os.cpu_count() or 1)

@@ -377,6 +377,7 @@ def test_frame_and_examples(experiment, scores, tmp_path):
         assert kept["image"].shape == (3, *SIZE) and kept["heat_ace"].shape == (3, *SIZE)
         assert kept["mask"].any((1, 2)).all()
         assert kept["threshold_padim"] > 0 and -1 <= kept["threshold_ace"] <= 1
+    assert {(seed, role) for seed, _, role in scores.pixel} == {(0, "test"), (1, "test"), (0, "validation")}
     record = experiment.record()
     assert set(record) == {"0", "1"} and len(record["0"]["features"]) == 12
 

@@ -79,7 +79,7 @@ class Scores:
     image: np.ndarray
     """``[seed, detector, image]``, NaN where the detector was not asked about the image."""
     pixel: dict[tuple[int, int, str], Histogram]
-    """By (number of the seed, number of the detector, role)."""
+    """By (number of the seed, number of the detector, role); on validation images, the first seed's only."""
 
 
 class Experiment:
@@ -290,7 +290,9 @@ class Experiment:
                     rows_of_role = members[of_role]
                     picked = torch.from_numpy(of_role).to(self.device)
                     where = torch.from_numpy(batch.index[rows_of_role]).to(self.device)
-                    known = truth.select(rows_of_role) if truth is not None else None
+                    # the example maps, of the first seed, take their thresholds from its validation images
+                    judges_pixels = truth is not None and (role == "test" or number == 0)
+                    known = truth.select(rows_of_role) if truth is not None and judges_pixels else None
                     for d in detectors:
                         maps = anomaly_map(patches[d, picked], rows, columns)
                         image[number, d, where] = image_score(maps)
