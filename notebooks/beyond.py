@@ -121,7 +121,16 @@ display(Markdown("\n".join(f"- {line}" for line in beyond.verdict_sentences(auro
 # how many below.
 
 # %% tags=["hide-input"]
-beyond.wins_by_detector(auroc)
+caption = "Columns of the table above in which a detector is above PaDiM, or below, by more than the interval."
+display(HTML(beyond.wins_html(beyond.wins_by_detector(auroc), caption, "beyond_wins")))
+
+# %% [markdown]
+# SSDD above is prepared by the release's masks. With the targets of its normal images removed by k-means, as the paper says, parts of
+# ships stay among the normal images and every detector has a harder time with whole images:
+
+# %% tags=["hide-input"]
+removed_by_kmeans = beyond.comparison(scores, "auroc", [("ssdd_kmeans", "image"), ("ssdd_kmeans", "pixel")])
+display(HTML(beyond.comparison_html(removed_by_kmeans, "AUROC, %, of SSDD prepared by k-means.", "beyond_kmeans")))
 
 # %% [markdown]
 # ## Metrics that small targets need

@@ -212,6 +212,23 @@ def wins_by_detector(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["above", "below"], ascending=[False, True], ignore_index=True)
 
 
+def wins_html(wins: pd.DataFrame, caption: str, name: str) -> str:
+    """A :func:`wins_by_detector` as a table."""
+    heads: list[Head] = [
+        ("Detector", []),
+        ("Supervision", []),
+        ("above PaDiM", []),
+        ("below", []),
+        ("of", []),
+    ]
+    body = [
+        [Cell(row.detector, row.detector, kind="text"), Cell(row.supervision, row.supervision, kind="text")]
+        + [Cell(str(n), float(n)) for n in (row.above, row.below, row.columns)]
+        for row in wins.itertuples()
+    ]
+    return table_html(heads, body, caption, wins, name)
+
+
 def areas_html(areas: pd.DataFrame, caption: str, name: str) -> str:
     """The rows of ``areas.csv`` as a table: a line per dataset and detector, a column per group of sizes."""
     groups = sorted(areas["group"].unique())
