@@ -179,7 +179,7 @@ display(Markdown("The fewest anomalous images with which the mean over seeds is 
 #
 # **Small targets.** The anomalous test images in four groups of equally many by the part of the image that their targets cover; each
 # group against all normal test images. In both preparations of SSDD every signature finds the smallest quarter the hardest or nearly so;
-# PaDiM's distance hardly cares for the size.
+# PaDiM's distance cares less for the size.
 
 # %% tags=["hide-input"]
 areas = pd.read_csv(folder / "areas.csv", keep_default_na=False).query("backbone == @backbone")
@@ -191,8 +191,8 @@ display(HTML(beyond.areas_html(areas, "Image AUROC, %, by the part of the image 
 # shadow. The target subspace's heat map fills the vehicle and leaves the shadow dark; mined patches are the bright ones. A signature
 # under the masks has learnt the shadow too. So these columns measure agreement with the k-means more than localisation.
 #
-# **Large ships of SSDD.** There too the images show it: of a ship of many bright points the predicted mask holds the brightest ends,
-# for the one threshold of a dataset is set where small ships are.
+# **Large ships of SSDD.** There too the images show it: of a large ship the predicted mask holds only the brightest parts. One threshold
+# serves all images of a dataset.
 #
 # ## Where the numbers come from
 
