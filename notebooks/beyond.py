@@ -56,9 +56,9 @@ selection = selection[selection["backbone"] == backbone]
 #   their span takes the place of that on a direction, as in the adaptive subspace detector {cite}`kraut2001adaptive`:
 #   room for targets that do not look alike, at the price of the sign.
 #
-# **Backgrounds.** *Per patch* is PaDiM's. *Pooled covariance* keeps a mean at each place and averages the covariances. *One for all
-# places* has one mean and one covariance: 4,096 times fewer parameters, and nothing ties it to an image size. *Shrunk to
-# pooled* mixes the covariances of the first two with the weight that makes held-out normal images likeliest.
+# **Backgrounds.** *Per patch* is PaDiM's. *Pooled* keeps a mean at each place and averages the covariances. *Shared* has
+# one mean and one covariance for all places: 4,096 times fewer parameters, and nothing ties it to an image size. *Shrunk*
+# mixes the covariances of the first two with the weight that makes held-out normal images likeliest.
 #
 # **Statistics.** The *matched filter* {cite}`robey1992cfar` is ACE's numerator alone: it keeps the length of the embedding that ACE divides away.
 # *Kelly's GLRT* {cite}`kelly1986adaptive`, {math}`A / \sqrt{S (N + E)}` with N the number of training images, lies between the two: close

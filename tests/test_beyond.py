@@ -70,7 +70,7 @@ def test_wins_and_losses_of_one_detector_over_the_columns():
     ).set_index("detector")
     assert found.loc["ACE with the mined signature"].tolist() == ["image labels", 1, 1, 2]
     assert found.loc["ACE with the mean signature"].tolist() == ["image labels", 0, 1, 2]
-    shared = "ACE with the masked signature, background one for all places"
+    shared = "ACE with the masked signature, background shared"
     assert found.loc[shared].tolist() == ["masks", 1, 0, 1]
 
 

@@ -27,9 +27,9 @@ COLUMNS = (
 """The columns of the paper's Table 1."""
 BACKGROUNDS = {
     "": "per patch",
-    "_pooled": "pooled covariance",
-    "_shared": "one for all places",
-    "_shrunk": "shrunk to pooled",
+    "_pooled": "pooled",
+    "_shared": "shared",
+    "_shrunk": "shrunk",
 }
 SUPERVISION = {
     "": "normal images",
