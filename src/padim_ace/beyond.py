@@ -150,7 +150,7 @@ def comparison_html(frame: pd.DataFrame, caption: str, name: str) -> str:
                 line.append(Cell("–", -1.0))
                 continue
             row = found.iloc[0]
-            mark = " ▲" if row["wins"] else ""
+            mark = "▲" if row["wins"] else ""
             title = f"{row['gain']:+.2f} ± {row['gain_half']:.2f} over PaDiM on the same {row['seeds']} seeds"
             text = f"{row['mean']:.1f} ± {row['half']:.1f}{mark}"
             line.append(Cell(text, float(row["mean"]), bool(row["mean"] == best[dataset, level]), title))
