@@ -26,6 +26,7 @@ from padim_ace.detectors import (
 )
 from padim_ace.experiment import Experiment, Settings
 from padim_ace.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
+from padim_ace.scorer import patch_scores
 
 SIZE = (48, 48)
 SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
@@ -240,6 +241,13 @@ def test_signatures_against_clutter(experiment, scores, brute):
     eight = scipy.linalg.orth(scipy.linalg.eigh(products, loaded)[1][:, -8:])
     span = eight
     check(experiment, scores, brute, Detector("glrt", "full", "", "subspace", "centred"), kelly)
+
+
+def test_a_subspace_of_one_dimension_has_no_sign():
+    detector = Detector("ace", "full", "", "subspace:1", "centred")
+    along, energy = torch.tensor([[[0.5], [-0.5]]]), torch.ones(1, 2)
+    found = patch_scores(detector, along, energy, torch.ones(1, 1), 9)
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5]]))
 
 
 def test_shrinkage_is_the_likeliest_of_held_out_images(experiment, brute):

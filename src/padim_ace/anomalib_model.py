@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 BACKGROUNDS = ("patch", "pooled", "shared")
 SIGNATURES = ("mean", "masked", "mined", "contrast", "subspace")
-STATISTIC_NAMES = ("ace", "glrt")
+STATISTICS = ("ace", "glrt")
 SIGNATURE_BATCH = 16
 """Signature images embedded at a time."""
 
@@ -331,8 +331,8 @@ def _detector(
         raise ValueError(f"signature: expected one of {', '.join(SIGNATURES)}, found {signature!r}")
     if signature != "mean" and covariance in ("diagonal", "isotropic"):
         raise ValueError(f"signature: expected mean for a {covariance} covariance, found {signature!r}")
-    if statistic not in STATISTIC_NAMES:
-        raise ValueError(f"statistic: expected one of {', '.join(STATISTIC_NAMES)}, found {statistic!r}")
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic: expected one of {', '.join(STATISTICS)}, found {statistic!r}")
     name = statistic if background == "patch" else f"{statistic}_{background}"
     numbers = {"mined": f":{mined_patches}", "subspace": f":{dimensions}"}
     pooled = signature + numbers.get(signature, "")

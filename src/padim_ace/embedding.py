@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from padim_ace.backbones import Backbone
+from padim_ace.maps import patch_weights
 from padim_ace.pyramid import Embedding, block_orders, divides
 
 
@@ -119,6 +120,13 @@ class Embedder(nn.Module):
         for level, feature_map in enumerate(maps[::-1]):
             places = feature_map.permute(2, 3, 0, 1).flatten(0, 1)
             result.append(places.index_select(0, getattr(self, f"order{level}")).float())
+        return result
+
+    def covered(self, masks: Bool[Tensor, "image row column"]) -> Float[Tensor, "place image"]:
+        """The part of each patch of the finest grid that a mask covers, in block order."""
+        raster = patch_weights(masks.to(self.raster.device), self.grid).flatten(1).T
+        result = torch.empty_like(raster)
+        result[self.raster] = raster
         return result
 
     def to_raster(self, scores: Float[Tensor, place * rest]) -> Float[Tensor, "*rest row column"]:

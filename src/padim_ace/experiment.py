@@ -25,13 +25,14 @@ from tqdm.auto import tqdm
 from padim_ace.backbones import Backbone
 from padim_ace.background import Background, Moments, fit_background, shrinkage_likelihoods
 from padim_ace.dataset import Batch, PreparedDataset, batches
-from padim_ace.detectors import Detector, Scorer, SignatureSet
+from padim_ace.detectors import Detector
 from padim_ace.embedding import Embedder, FeatureSubset
 from padim_ace.inner_products import Full, Shape
-from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
+from padim_ace.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.metrics import Histogram, Truth
 from padim_ace.pool import Pool
 from padim_ace.pyramid import Embedding
+from padim_ace.scorer import Scorer, SignatureSet
 from padim_ace.signature import MeanSignature, as_embedding
 
 SCORED_TOGETHER = 4
@@ -197,7 +198,7 @@ class Experiment:
         ranks = [self._signature_ranks(seed) for seed in self.seeds]
         for batch in self._batches(self._with_role("signature"), "signature", masks):
             embedding = self._embed(batch)
-            covered = self._covered(batch) if masks else None
+            covered = self.embedder.covered(batch.masks) if batch.masks is not None else None
             for number, seed in enumerate(self.seeds):
                 chosen = seed.subset.select(embedding)
                 means[number].update(chosen)
@@ -239,9 +240,10 @@ class Experiment:
                     pools[number][kind].add_clutter(white)
 
     def _clutter_images(self) -> np.ndarray:
-        """Which normal images each seed looks for clutter in, ``[seed, image]``: the first that train, in an
-        order
-        that seeds share, so that few images serve all."""
+        """Which normal images each seed looks for clutter in, ``[seed, image]``.
+
+        They are the first that train, in an order that seeds share, so that few images serve all.
+        """
         order = np.random.default_rng(0).permutation(len(self.dataset))
         found = np.zeros((len(self.seeds), len(self.dataset)), bool)
         for number, seed in enumerate(self.seeds):
@@ -254,14 +256,6 @@ class Experiment:
         ranks = np.full(len(self.dataset), len(self.dataset))
         ranks[np.random.default_rng(seed.seed).permutation(index)] = np.arange(len(index))
         return ranks
-
-    def _covered(self, batch: Batch) -> Tensor:
-        """The part of each patch that a mask covers, ``[place, image]`` in block order."""
-        assert batch.masks is not None
-        weights = patch_weights(batch.masks.to(self.device), self.embedder.grid).flatten(1).T
-        result = torch.empty_like(weights)
-        result[self.embedder.raster] = weights
-        return result
 
     def _score_pass(self) -> Scores:
         rows, columns = self._smoothing()

@@ -16,15 +16,15 @@ from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from padim_ace.ace import ace, glrt
 from padim_ace.backbones import Backbone, load_backbone
 from padim_ace.background import Background, Moments, fit_background
-from padim_ace.detectors import Detector, inner_product
+from padim_ace.detectors import Detector
 from padim_ace.embedding import Embedder, FeatureSubset
 from padim_ace.inner_products import Full, InnerProduct, Isotropic, Prepared, Shape, Weighted
-from padim_ace.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
+from padim_ace.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.pool import Pool
 from padim_ace.pyramid import BlockRows, Embedding
+from padim_ace.scorer import inner_product, patch_scores
 from padim_ace.signature import MeanSignature, as_embedding
 
 PRECISIONS = ("float32", "bfloat16")
@@ -166,7 +166,7 @@ class AceModel(nn.Module):
                 continue
             if self.detector.family == "masked" and masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
-            covered = None if masks is None else self._covered(masks)
+            covered = None if masks is None else self.embedder.covered(masks)
             white = product.whiten(background.centre(embedding))
             pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
         if not isinstance(product, Full) or not pool.needed:
@@ -177,13 +177,6 @@ class AceModel(nn.Module):
             pool.all_reduce_clutter()
         directions = pool.signatures()[self.detector.pool]
         return product.prepare_whitened(as_embedding(directions, self.shape.features))
-
-    def _covered(self, masks: Bool[Tensor, "batch row column"]) -> Float[Tensor, "place image"]:
-        """The part of each patch that a mask covers, in block order."""
-        raster = patch_weights(masks.to(self.index.device), self.embedder.grid).flatten(1).T
-        covered = torch.empty_like(raster)
-        covered[self.embedder.raster] = raster
-        return covered
 
     # scoring
 
@@ -204,14 +197,8 @@ class AceModel(nn.Module):
         product = self._product()
         prepared = Prepared(self._kept("direction"), self._kept("signature_energy")[0])
         length, (projection,) = product.measure(background.centre(self._embed(images)), [prepared])
-        if self.detector.dimensions > 1:  # an orthonormal basis: the length of the projection on its span
-            along, signature_energy = projection.square().sum(-1).sqrt(), prepared.energy[:, :1]
-        else:
-            along, signature_energy = projection[..., 0], prepared.energy
-        if self.detector.statistic == "glrt":
-            scores = glrt(along, length, signature_energy, self._kept("samples")[0])
-        else:
-            scores = ace(along, length, signature_energy)
+        samples = self._kept("samples")[0]
+        scores = patch_scores(self.detector, projection, length, prepared.energy[:, :1], samples)
         smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c).clamp(-1, 1)
         return InferenceBatch(pred_score=image_score(smooth), anomaly_map=smooth.unsqueeze(1))
 
