@@ -34,6 +34,7 @@ from padim_ace.backbones import load_backbone
 from padim_ace.background import Moments, fit_background
 from padim_ace.dataset import PreparedDataset, batches
 from padim_ace.detectors import PADIM, PADIM_ACE, Detector
+from padim_ace.embedding import CPU_IMAGES
 from padim_ace.experiment import Experiment, Settings
 from padim_ace.inner_products import Full, Shape
 from padim_ace.pyramid import flatten
@@ -95,11 +96,12 @@ def paired(
 
 
 def experiment(
-    dataset: PreparedDataset, backbone: str, detectors: list[Detector], seeds: int, precision="float32"
-):
+    dataset: PreparedDataset, backbone: str, detectors: list[Detector], seeds: int, **settings: object
+) -> Experiment:
     """A fresh experiment with so many seeds."""
-    settings = Settings(seeds=tuple(range(seeds)), precision=precision)
-    return Experiment(dataset, load_backbone(backbone), detectors, settings)
+    return Experiment(
+        dataset, load_backbone(backbone), detectors, Settings(seeds=tuple(range(seeds)), **settings)
+    )
 
 
 def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) -> tuple[float, float, float]:
@@ -116,8 +118,9 @@ def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) ->
     def bare() -> None:
         with torch.inference_mode():
             for index in passes:
-                for batch in batches(dataset, index, (256, 256), 16):
-                    model(model.normalise(batch.images).contiguous(memory_format=torch.channels_last))
+                for batch in batches(dataset, index, (256, 256), probe.settings.batch_size):
+                    for images in batch.images.split(CPU_IMAGES):
+                        model(model.normalise(images).contiguous(memory_format=torch.channels_last))
 
     return paired(lambda: experiment(dataset, backbone, GRID, 3).run(), bare, repeats)
 
@@ -166,7 +169,7 @@ def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) ->
             engine.fit(model, datamodule=data)
             engine.test(model, datamodule=data, verbose=False)
 
-        return paired(theirs, lambda: experiment(dataset, backbone, [PADIM], 1).run(), repeats)
+        return paired(theirs, lambda: experiment(dataset, backbone, [PADIM], 1, batch_size=16).run(), repeats)
 
 
 def peak_memory(dataset: PreparedDataset, backbone: str, images: int) -> float:
@@ -257,7 +260,7 @@ def auroc_by_precision(dataset: PreparedDataset, backbone: str) -> dict[str, dic
     """Image and pixel AUROC in both precisions, and the seconds of each run."""
     found = {}
     for precision in ("float32", "bfloat16"):
-        run = experiment(dataset, backbone, [PADIM, PADIM_ACE], 1, precision)
+        run = experiment(dataset, backbone, [PADIM, PADIM_ACE], 1, precision=precision)
         start = time.perf_counter()
         frame = metrics_frame(run, run.run(), "bench", backbone)
         row = {"seconds": time.perf_counter() - start}

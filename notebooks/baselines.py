@@ -18,7 +18,7 @@ prepared = "build/demo/prepared/demo_sea"
 out = "build/demo/score/demo_sea-baselines"
 seeds = [0, 1, 2]
 image_size = 256
-batch_size = 16
+batch_size = 64
 device = "cpu"
 threads = 2
 

@@ -58,6 +58,19 @@ def test_batches_keep_the_order(dataset):
     assert not list(batches(dataset, [], (24, 24), 5))
 
 
+def test_images_that_the_caller_knows_are_not_decoded(dataset):
+    index = np.arange(len(dataset))
+    known = {1, 2, 6}
+    for batch in batches(dataset, index, (24, 24), 4, masks=True, known=known):
+        kept = [i for i in batch.index.tolist() if i in known]
+        others = batch.index.tolist()[len(kept) :]
+        assert not known & set(others) and len(batch.images) == len(others)
+        for image, row in zip(batch.images, others, strict=True):
+            assert torch.equal(image, dataset.image(row, (24, 24)))
+        for mask, row in zip(batch.masks, batch.index.tolist(), strict=True):
+            assert torch.equal(mask, dataset.mask(row, (24, 24)))
+
+
 def test_errors(dataset, tmp_path):
     with pytest.raises(DatasetError, match="manifest.csv: expected a prepared dataset, found no manifest"):
         PreparedDataset.open(tmp_path / "nowhere")

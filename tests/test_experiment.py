@@ -10,7 +10,8 @@ from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from fakes_prepared import write_prepared
 from sklearn.metrics import roc_auc_score
 
-from padim_ace import results
+from padim_ace import embedding_store, results
+from padim_ace import experiment as experiment_module
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
 from padim_ace.detectors import (
@@ -33,6 +34,7 @@ SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
 # the images here have 144 patches, the embeddings 12 features
 SMALL = [d for d in BEYOND if d.signature not in ("mined:256", "subspace:16")]
 FEW = [d for d in SUPERVISION if d.images < 20]
+CONTRAST = Detector("ace", "full", "", "contrast", "centred")
 DETECTORS = [*TABLES, *DEVIATIONS, *SMALL, *FEW]
 VALIDATED = [PADIM, PADIM_ACE, PADIM_GLRT, *(d for d in CANDIDATES if d in SMALL)]
 
@@ -353,7 +355,7 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
         return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, VALIDATED)
 
     killed = fresh()
-    monkeypatch.setattr(killed, "_score_pass", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(killed, "_score_pass", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         killed.run(tmp_path / "work")
     resumed = fresh()
@@ -374,6 +376,67 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
         other.run(tmp_path / "work")
     resumed.forget(tmp_path / "work")
     assert not list((tmp_path / "work").iterdir())
+
+
+def images_seen(experiment, monkeypatch):
+    """A list to which the number of images of each call of the backbone is added."""
+    seen = []
+    embed = experiment._embed
+
+    def counted(images, normalise=True):
+        seen.append(len(images))
+        return embed(images, normalise)
+
+    monkeypatch.setattr(experiment, "_embed", counted)
+    return seen
+
+
+def test_a_cut_score_pass_goes_on(dataset, tmp_path, monkeypatch):
+    detectors = [PADIM, PADIM_ACE]
+
+    def fresh():
+        return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS, [PADIM])
+
+    expected = fresh().run()
+    monkeypatch.setattr(experiment_module, "SAVED_EVERY", 0)
+    killed = fresh()
+    judge, calls = killed._judge, []
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == 17:  # two seeds and two roles: in the fifth batch
+            raise KeyboardInterrupt
+        judge(*arguments)
+
+    monkeypatch.setattr(killed, "_judge", cut)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(tmp_path)
+    resumed = fresh()
+    seen = images_seen(resumed, monkeypatch)
+    found = resumed.run(tmp_path)
+    scored = len(resumed._with_role("test", "validation"))
+    assert sum(seen) == scored - 4 * SETTINGS.batch_size > 0
+    assert np.array_equal(found.image, expected.image, equal_nan=True)
+    assert found.pixel.keys() == expected.pixel.keys()
+    for key, histogram in expected.pixel.items():
+        assert found.pixel[key].metrics() == histogram.metrics()
+
+
+def test_no_image_is_embedded_twice(dataset, monkeypatch):
+    """Nor do stored embeddings change a score."""
+    found = []
+    for limit in (2**40, 0):
+        monkeypatch.setattr(embedding_store, "LIMIT", limit)
+        experiment = Experiment(
+            dataset, load_backbone("tf_efficientnet_lite0"), [PADIM, CONTRAST], SETTINGS, [PADIM]
+        )
+        seen = images_seen(experiment, monkeypatch)
+        found.append((experiment.run(), sum(seen)))
+    (stored, once), (computed, again) = found
+    assert once == len(dataset) < again
+    assert np.array_equal(stored.image, computed.image, equal_nan=True)
+    for key, histogram in computed.pixel.items():
+        assert stored.pixel[key].metrics() == histogram.metrics()
 
 
 def test_frame_and_examples(experiment, scores, tmp_path):

@@ -52,11 +52,6 @@ class WeightsError(RuntimeError):
     do."""
 
 
-CPU_IMAGES = 4
-"""Images that go through the network at a time on a CPU: what lies between two layers then stays in its
-caches."""
-
-
 @dataclass(frozen=True)
 class Weights:
     """Where a backbone's weights came from."""
@@ -102,12 +97,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images ``[batch, 3, row, column]`` to feature maps ``[batch, channel, row, column]``,
         fine first."""
-        traced = torch.compiler.is_exporting() or torch.jit.is_tracing()
-        if images.device.type == "cpu" and not traced and len(images) > CPU_IMAGES:
-            parts = [self.model(part) for part in images.split(CPU_IMAGES)]
-            maps = [torch.cat(level) for level in zip(*parts, strict=True)]
-        else:
-            maps = list(self.model(images))
+        maps = list(self.model(images))
         return [m.permute(0, 3, 1, 2) for m in maps] if self.spec.channels_last else maps
 
 

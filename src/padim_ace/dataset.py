@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,8 +150,9 @@ class Batch:
     """Images decoded together."""
 
     index: np.ndarray
-    """Their rows in the manifest."""
-    images: Float[Tensor, "batch 1 row column"]
+    """Their rows in the manifest, those that the caller knew first."""
+    images: Float[Tensor, "unknown 1 row column"]
+    """Those that the caller did not know."""
     masks: Bool[Tensor, "batch row column"] | None
 
 
@@ -164,6 +165,7 @@ def batches(
     masks: bool = False,
     workers: int = 2,
     ahead: int = 2,
+    known: Container[int] = (),
 ) -> Iterator[Batch]:
     """Batches in the given order, decoded by threads while the caller computes.
 
@@ -175,6 +177,7 @@ def batches(
         masks: whether to read masks too.
         workers: decoding threads.
         ahead: how many batches to keep decoded or in work.
+        known: rows whose images the caller has no need of.
     """
     index = np.asarray(index, int)
     groups = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
@@ -182,12 +185,14 @@ def batches(
         pending: deque[tuple[np.ndarray, list[Future], list[Future]]] = deque()
         for group in [*groups, *[None] * ahead]:
             if group is not None:
-                images = [pool.submit(dataset.image, i, size) for i in group.tolist()]
+                unknown = np.array([i not in known for i in group.tolist()])
+                images = [pool.submit(dataset.image, i, size) for i in group[unknown].tolist()]
+                group = np.concatenate([group[~unknown], group[unknown]])
                 truth = [pool.submit(dataset.mask, i, size) for i in group.tolist()] if masks else []
                 pending.append((group, images, truth))
             if group is None or len(pending) > ahead:
                 if not pending:
                     break
                 rows, images, truth = pending.popleft()
-                decoded = torch.stack([f.result() for f in images])
+                decoded = torch.stack([f.result() for f in images]) if images else torch.empty(0, 1, *size)
                 yield Batch(rows, decoded, torch.stack([f.result() for f in truth]) if masks else None)

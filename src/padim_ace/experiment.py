@@ -3,15 +3,16 @@
 Fit pass: the normal images that train, moments for each seed. Signature pass: the anomalous images of the
 release's train split, and, for signatures that are held against clutter, some of the normal images again.
 Score pass: validation and test images. Each image goes through the backbone once a pass, whatever the number
-of detectors and seeds; a seed is an index selection from its feature maps.
+of detectors and seeds, and on a CPU once in all where a later pass can read its embedding back
+(:mod:`padim_ace.embedding_store`); a seed is an index selection from its feature maps.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,23 +23,26 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from padim_ace import checkpoint
 from padim_ace.backbones import Backbone
 from padim_ace.background import Background, Moments, fit_background, shrinkage_likelihoods
 from padim_ace.dataset import Batch, PreparedDataset, batches
 from padim_ace.detectors import Detector
 from padim_ace.embedding import Embedder, FeatureSubset
+from padim_ace.embedding_store import EmbeddingStore
 from padim_ace.inner_products import Full, Shape
-from padim_ace.maps import anomaly_map, image_score, smoothing_matrix
-from padim_ace.metrics import Histogram, Truth
+from padim_ace.maps import anomaly_map, smoothing_matrix
+from padim_ace.metrics import Truth
 from padim_ace.pool import Pool
 from padim_ace.pyramid import Embedding
 from padim_ace.scorer import Scorer, SignatureSet
 from padim_ace.signature import MeanSignature, as_embedding
+from padim_ace.tally import Scores, Tally
 
-SCORED_TOGETHER = 4
-"""Batches that are scored together: factors and histograms are read once for all of their images."""
 CLUTTER_IMAGES = 256
 """Normal training images in which clutter is looked for."""
+SAVED_EVERY = 300
+"""Seconds between two saves of what the score pass has measured so far."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     features: int = 100
     image_size: tuple[int, int] = (256, 256)
-    batch_size: int = 16
+    batch_size: int = 64
+    """Factors, sums and histograms are read once a batch: a larger one makes many seeds cheaper."""
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 2
@@ -73,16 +78,6 @@ class SeedRun:
     signatures: SignatureSet | None = None
 
 
-@dataclass
-class Scores:
-    """What the score pass measured."""
-
-    image: np.ndarray
-    """``[seed, detector, image]``, NaN where the detector was not asked about the image."""
-    pixel: dict[tuple[int, int, str], Histogram]
-    """By (number of the seed, number of the detector, role); on validation images, the first seed's only."""
-
-
 class Experiment:
     """A prepared dataset, a backbone and detectors; :meth:`run` scores them all.
 
@@ -100,7 +95,11 @@ class Experiment:
         self.dataset = dataset
         self.settings = settings
         self.detectors = list(detectors)
-        self._validated = [self.detectors.index(d) for d in validated]
+        self._judged = {"test": list(range(len(self.detectors)))}
+        """Numbers of the detectors that judge images, by the images' role."""
+        if validated:
+            self._judged["validation"] = [self.detectors.index(d) for d in validated]
+        self._store: EmbeddingStore | None = None
         self.device = torch.device(settings.device)
         self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
         self.seeds = [SeedRun(s, dataset.draw_roles(s), self._subset(s)) for s in settings.seeds]
@@ -115,8 +114,16 @@ class Experiment:
         return FeatureSubset.draw(self.embedder.channels, self.settings.features, seed).to(self.device)
 
     def run(self, work: Path | None = None) -> Scores:
-        """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
+        """All three passes.
+
+        With a ``work`` folder, a pass that finished there before is not repeated, and a score pass that was
+        cut goes on where it was saved last.
+        """
         with torch.inference_mode():
+            if self.device.type == "cpu":
+                if work is not None:
+                    work.mkdir(parents=True, exist_ok=True)
+                self._store = EmbeddingStore(work)
             for seed, (moments, held_out) in zip(
                 self.seeds, self._resumed(work, "fit", self._fit_pass), strict=True
             ):
@@ -125,12 +132,14 @@ class Experiment:
             if any(d.signature for d in self.detectors):
                 for number, found in enumerate(self._resumed(work, "signature", self._signature_pass)):
                     self.seeds[number].signatures = SignatureSet(**found)
-            return self._score_pass()
+            scores = self._score_pass(work)
+            self._store = None
+            return scores
 
     # the passes
 
-    def _embed(self, batch: Batch, normalise: bool = True) -> Embedding:
-        images = batch.images.to(self.device, non_blocking=True)
+    def _embed(self, images: Float[Tensor, "image 1 row column"], normalise: bool = True) -> Embedding:
+        images = images.to(self.device, non_blocking=True)
         backbone = self.embedder.backbone
         inputs = backbone.normalise(images) if normalise else images.expand(-1, 3, -1, -1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -138,16 +147,27 @@ class Experiment:
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             return self.embedder(inputs)
 
-    def _batches(
-        self, index: np.ndarray, what: str, masks: bool = False, together: int = 1
-    ) -> Iterator[Batch]:
-        """Batches of the images of ``index``, with a progress bar; ``together`` multiplies the batch size."""
+    def _embedded(
+        self, index: np.ndarray, what: str, masks: bool = False
+    ) -> Iterator[tuple[Batch, Embedding]]:
+        """Batches of the images of ``index`` and their embeddings, with a progress bar."""
         s = self.settings
+        known: Container[int] = self._store or ()
         with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
             for batch in batches(
-                self.dataset, index, s.image_size, together * s.batch_size, masks=masks, workers=s.workers
+                self.dataset,
+                index,
+                s.image_size,
+                s.batch_size,
+                masks=masks,
+                workers=s.workers,
+                known=known,
             ):
-                yield batch
+                kept = batch.index[: len(batch.index) - len(batch.images)]
+                parts = [self._store.read(kept)] if self._store is not None and len(kept) else []
+                if len(batch.images):
+                    parts.append(self._embed(batch.images))
+                yield batch, parts[0] if len(parts) == 1 else _side_by_side(parts)
                 bar.update(len(batch.index))
 
     def _with_role(self, *roles: str) -> np.ndarray:
@@ -165,8 +185,11 @@ class Experiment:
         images."""
         held_out = "shrunk" in self.kinds
         index = self._with_role("train", "validation") if held_out else self._with_role("train")
-        for batch in self._batches(index[~self.dataset.anomalous[index]], "fit"):
-            embedding = self._embed(batch)
+        wanted = np.isin(np.arange(len(self.dataset)), self._with_role(*self._judged))
+        wanted |= self._clutter_images().any(0)
+        for batch, embedding in self._embedded(index[~self.dataset.anomalous[index]], "fit"):
+            if self._store is not None:
+                self._store.add(batch.index, embedding, wanted[batch.index])
             for seed in self.seeds:
                 roles = seed.roles[batch.index]
                 seed.moments.update(self._chosen(embedding, seed, roles == "train"))
@@ -196,8 +219,7 @@ class Experiment:
         ]
         products = [{k: Full(b, self.shape(s)) for k, b in s.backgrounds.items()} for s in self.seeds]
         ranks = [self._signature_ranks(seed) for seed in self.seeds]
-        for batch in self._batches(self._with_role("signature"), "signature", masks):
-            embedding = self._embed(batch)
+        for batch, embedding in self._embedded(self._with_role("signature"), "signature", masks):
             covered = self.embedder.covered(batch.masks) if batch.masks is not None else None
             for number, seed in enumerate(self.seeds):
                 chosen = seed.subset.select(embedding)
@@ -208,7 +230,7 @@ class Experiment:
                         white = products[number][kind].whiten(seed.backgrounds[kind].centre(chosen))
                         pool.add(white, covered, rank)
             if unnormalised:
-                embedding = self._embed(batch, normalise=False)
+                embedding = self._embed(batch.images, normalise=False)
                 for number, seed in enumerate(self.seeds):
                     raw[number].update(seed.subset.select(embedding))
         self._add_clutter(pools, products)
@@ -228,11 +250,8 @@ class Experiment:
     def _add_clutter(self, pools: list[dict[str, Pool]], products: list[dict[str, Full]]) -> None:
         """Some of the normal images that train, for signatures that are held against clutter."""
         kinds = [kind for kind, pool in pools[0].items() if pool.contrasts]
-        if not kinds:
-            return
         members = self._clutter_images()
-        for batch in self._batches(np.flatnonzero(members.any(0)), "clutter"):
-            embedding = self._embed(batch)
+        for batch, embedding in self._embedded(np.flatnonzero(members.any(0)), "clutter"):
             for number, seed in enumerate(self.seeds):
                 chosen = self._chosen(embedding, seed, members[number, batch.index])
                 for kind in kinds:
@@ -240,12 +259,14 @@ class Experiment:
                     pools[number][kind].add_clutter(white)
 
     def _clutter_images(self) -> np.ndarray:
-        """Which normal images each seed looks for clutter in, ``[seed, image]``.
+        """Which normal images each seed looks for clutter in, ``[seed, image]``; none if no detector does.
 
         They are the first that train, in an order that seeds share, so that few images serve all.
         """
-        order = np.random.default_rng(0).permutation(len(self.dataset))
         found = np.zeros((len(self.seeds), len(self.dataset)), bool)
+        if not any(Pool([d]).contrasts for d in self.detectors):
+            return found
+        order = np.random.default_rng(0).permutation(len(self.dataset))
         for number, seed in enumerate(self.seeds):
             found[number, order[seed.roles[order] == "train"][:CLUTTER_IMAGES]] = True
         return found
@@ -257,50 +278,62 @@ class Experiment:
         ranks[np.random.default_rng(seed.seed).permutation(index)] = np.arange(len(index))
         return ranks
 
-    def _score_pass(self) -> Scores:
-        rows, columns = self._smoothing()
-        scorers = [self.scorer(seed) for seed in self.seeds]
-        size = (len(self.seeds), len(self.detectors), len(self.dataset))
-        image = torch.full(size, torch.nan, device=self.device)
-        judged = {"test": list(range(len(self.detectors)))}
-        if self._validated:
-            judged["validation"] = self._validated
-        histograms: dict[tuple[int, int, str], Histogram] = {}
-        with_pixels = self.dataset.has_masks
-        for batch in self._batches(self._with_role(*judged), "score", with_pixels, SCORED_TOGETHER):
-            embedding = self._embed(batch)
+    def _score_pass(self, work: Path | None) -> Scores:
+        tally = Tally(self.detectors, len(self.seeds), len(self.dataset), self.device)
+        scorers = [
+            {role: self.scorer(seed, numbers) for role, numbers in self._judged.items()}
+            for seed in self.seeds
+        ]
+        smoothing = self._smoothing()
+        index = self._with_role(*self._judged)
+        key = self._key(repr([self.detectors, self._judged]))
+        done = 0
+        if work is not None and (kept := checkpoint.load(work / "score.pt", key, self.device)) is not None:
+            done = kept["images"]
+            tally.load(kept["tally"])
+        saved = time.monotonic()
+        for batch, embedding in self._embedded(index[done:], "score", self.dataset.has_masks):
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
-            for number, (seed, scorer) in enumerate(zip(self.seeds, scorers, strict=True)):
-                roles = seed.roles[batch.index]
-                members = np.flatnonzero(np.isin(roles, list(judged)))
-                if not len(members):
-                    continue
-                chosen = seed.subset.select(embedding, torch.from_numpy(members).to(self.device))
-                patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-                for role, detectors in judged.items():
-                    of_role = np.flatnonzero(roles[members] == role)
-                    if not len(of_role):
-                        continue
-                    rows_of_role = members[of_role]
-                    picked = torch.from_numpy(of_role).to(self.device)
-                    where = torch.from_numpy(batch.index[rows_of_role]).to(self.device)
-                    # the example maps, of the first seed, take their thresholds from its validation images
-                    judges_pixels = truth is not None and (role == "test" or number == 0)
-                    known = truth.select(rows_of_role) if truth is not None and judges_pixels else None
-                    for d in detectors:
-                        maps = anomaly_map(patches[d, picked], rows, columns)
-                        image[number, d, where] = image_score(maps)
-                        if known is not None:
-                            key = (number, d, role)
-                            if key not in histograms:
-                                histograms[key] = Histogram(self.detectors[d].bounded, self.device)
-                            histograms[key].update(maps, known)
-        return Scores(image.cpu().numpy(), histograms)
+            for number, of_role in enumerate(scorers):
+                for role, scorer in of_role.items():
+                    self._judge(tally, number, role, scorer, batch, embedding, truth, smoothing)
+            done += len(batch.index)
+            if work is not None and time.monotonic() - saved >= SAVED_EVERY:
+                checkpoint.save(work / "score.pt", key, {"images": done, "tally": tally.state()})
+                saved = time.monotonic()
+        return tally.scores()
 
-    def scorer(self, seed: SeedRun) -> Scorer:
-        """The scorer of a seed whose background and signatures are known."""
+    def _judge(
+        self,
+        tally: Tally,
+        number: int,
+        role: str,
+        scorer: Scorer,
+        batch: Batch,
+        embedding: Embedding,
+        truth: Truth | None,
+        smoothing: tuple[Tensor, Tensor],
+    ) -> None:
+        """Score those images of a batch that have a role in the seed of a number."""
+        seed = self.seeds[number]
+        members = np.flatnonzero(seed.roles[batch.index] == role)
+        if not len(members):
+            return
+        index = torch.from_numpy(members).to(self.device)
+        images = torch.from_numpy(batch.index[members]).to(self.device)
+        patches = self.embedder.to_raster(scorer.score(seed.subset.select(embedding, index)).transpose(0, 1))
+        # the example maps, of the first seed, take their thresholds from its validation images
+        judges_pixels = truth is not None and (role == "test" or number == 0)
+        known = truth.select(members) if truth is not None and judges_pixels else None
+        for detector, scores in zip(self._judged[role], patches, strict=True):
+            tally.add((number, detector, role), images, anomaly_map(scores, *smoothing), known)
+
+    def scorer(self, seed: SeedRun, numbers: Sequence[int] | None = None) -> Scorer:
+        """The scorer of a seed whose background and signatures are known, for the detectors of some numbers
+        or all."""
+        chosen = self.detectors if numbers is None else [self.detectors[n] for n in numbers]
         shape, raster = self.shape(seed), self.embedder.raster
-        return Scorer(self.detectors, seed.backgrounds, seed.signatures, shape, raster, seed.seed)
+        return Scorer(chosen, seed.backgrounds, seed.signatures, shape, raster, seed.seed)
 
     def record(self) -> dict:
         """What each seed drew: the features kept, the roles of the images (counts, checksum); and what it
@@ -318,13 +351,13 @@ class Experiment:
 
     def maps(self, index: np.ndarray, seed: SeedRun) -> Float[Tensor, "detector image row column"]:
         """The pixel maps of a few images, for figures; after :meth:`run`."""
-        rows, columns = self._smoothing()
+        smoothing = self._smoothing()
         scorer = self.scorer(seed)
         found = []
         with torch.inference_mode():
-            for batch in batches(self.dataset, index, self.settings.image_size, self.settings.batch_size):
-                patches = scorer.score(seed.subset.select(self._embed(batch)))
-                found.append(anomaly_map(self.embedder.to_raster(patches.transpose(0, 1)), rows, columns))
+            for _, embedding in self._embedded(index, "maps"):
+                patches = scorer.score(seed.subset.select(embedding))
+                found.append(anomaly_map(self.embedder.to_raster(patches.transpose(0, 1)), *smoothing))
         return torch.cat(found, 1)
 
     def _smoothing(self) -> tuple[Tensor, Tensor]:
@@ -340,23 +373,16 @@ class Experiment:
         """The result of a pass, from ``work`` if it finished there, else computed and kept there."""
         if work is None:
             return compute()
-        path = work / f"{name}.pt"
-        depends = repr(self.kinds) if name == "fit" else repr(self.detectors)
-        key = self._key(depends)
-        if path.is_file():
-            stored = torch.load(path, map_location=self.device, weights_only=True)
-            if stored["key"] == key:
-                return stored["result"]
-        result = compute()
-        work.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        torch.save({"key": key, "result": result}, temporary)
-        os.replace(temporary, path)
+        key = self._key(repr(self.kinds) if name == "fit" else repr(self.detectors))
+        result = checkpoint.load(work / f"{name}.pt", key, self.device)
+        if result is None:
+            result = compute()
+            checkpoint.save(work / f"{name}.pt", key, result)
         return result
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""
-        for name in ("fit", "signature"):
+        for name in ("fit", "signature", "score"):
             (work / f"{name}.pt").unlink(missing_ok=True)
 
     def _key(self, depends: str) -> str:
@@ -371,3 +397,11 @@ class Experiment:
             weights.hexdigest(),
         ]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _side_by_side(parts: Sequence[list[Tensor]]) -> list[Tensor]:
+    """One batch of several, laid out as :class:`Embedder` does."""
+    return [
+        torch.cat([stage.transpose(0, 1) for stage in stages]).transpose(0, 1)
+        for stages in zip(*parts, strict=True)
+    ]

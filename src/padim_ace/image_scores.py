@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 
 from padim_ace.detectors import PADIM, PADIM_ACE, PADIM_GLRT, Detector
-from padim_ace.experiment import Experiment, Scores
+from padim_ace.experiment import Experiment
 from padim_ace.metrics import image_metrics
 from padim_ace.results import ResultsError
+from padim_ace.tally import Scores
 
 SHOWN: list[Detector] = [
     Detector("padim"),

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from padim_ace.detectors import CANDIDATES, PADIM, PADIM_ACE, PADIM_GLRT
-from padim_ace.experiment import Experiment, Scores
+from padim_ace.experiment import Experiment
 from padim_ace.metrics import image_metrics
+from padim_ace.tally import Scores
 
 
 def chosen_numbers(experiment: Experiment, scores: Scores) -> pd.DataFrame:

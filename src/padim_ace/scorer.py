@@ -86,7 +86,8 @@ class Scorer:
     def score(self, embedding: Embedding) -> Float[Tensor, "detector place image"]:
         """Patch scores of every detector, places in block order."""
         scores: list[Tensor] = [torch.empty(0)] * len(self.detectors)
-        centred = {kind: background.centre(embedding) for kind, background in self.backgrounds.items()}
+        kinds = {shared.background for shared in self._plan}
+        centred = {kind: self.backgrounds[kind].centre(embedding) for kind in kinds}
         for shared in self._plan:
             energy, projections = shared.product.measure(
                 centred[shared.background], [group.prepared for group in shared.groups]
