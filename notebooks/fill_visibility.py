@@ -10,10 +10,10 @@
 # What it measures, and why, is told in the chapter on the [deviations](deviations.ipynb) (D9).
 
 # %% tags=["parameters"]
-prepared = ["build/demo/prepared/demo_vehicle", "build/demo/prepared/demo_sea"]
+prepared = ["build/demo/prepared/demo_sea"]
 results = "results/demo"  # the folder to write fill.csv to
 backbone = "tf_efficientnet_lite0"
-every = [1, 1]  # for PaDiM, every n-th image of each dataset
+every = [1]  # for PaDiM, every n-th image of each dataset
 image_size = 256
 threads = 2
 

@@ -11,11 +11,8 @@
 # [beyond the paper](beyond.ipynb) (where it still fails).
 
 # %% tags=["parameters"]
-runs = [
-    "build/demo/score/demo_vehicle-tf_efficientnet_lite0",
-    "build/demo/score/demo_sea-tf_efficientnet_lite0",
-]
-prepared = ["build/demo/prepared/demo_vehicle", "build/demo/prepared/demo_sea"]  # of each run
+runs = ["build/demo/score/demo_sea-tf_efficientnet_lite0"]
+prepared = ["build/demo/prepared/demo_sea"]  # of each run
 results = "results/demo"  # the folder to write the tables to
 
 # %% tags=["hide-input"]

@@ -9,10 +9,10 @@
 # :::
 
 # %% tags=["parameters"]
-dataset = "demo_vehicle"  # mstar, ssdd, hrsid, folder, demo_vehicle, demo_sea, demo_harbour
+dataset = "demo_sea"  # mstar, ssdd, hrsid, folder, demo_vehicle, demo_sea, demo_harbour
 data = ""  # folder that holds the real releases, each in its own subfolder or not (PADIM_ACE_DATA)
-raw = "build/demo/raw/demo_vehicle"  # simulated images, or a user's own folder
-out = "build/demo/prepared/demo_vehicle"
+raw = "build/demo/raw/demo_sea"  # simulated images, or a user's own folder
+out = "build/demo/prepared/demo_sea"
 seed = 0
 processes = 2
 settings = {}  # parameters of the dataset, such as {"tile_size": 200} of hrsid

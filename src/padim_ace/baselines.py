@@ -203,17 +203,17 @@ class _weights:
             try:
                 HfApi().model_info(self.repository, timeout=10)
             except Exception as error:  # the client raises many kinds; each means that there are no weights
-                raise self._error(error) from error
+                raise self._error() from error
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Say in one line that the model's own loading failed."""
         if isinstance(error, ImportError | OSError | RuntimeError) and not isinstance(error, WeightsError):
-            raise self._error(error) from error
+            raise self._error() from error
 
-    def _error(self, error: BaseException) -> WeightsError:
+    def _error(self) -> WeightsError:
         return WeightsError(
-            f"{self.model}: expected weights {self.repository}, found none in the cache or on the hub "
-            f"({type(error).__name__}); run with a network, or set HF_HOME to a cache that has them"
+            f"{self.model}: expected weights {self.repository}, found none in the cache or on the hub; "
+            "run with a network, or set HF_HOME to a cache that has them"
         )
 
 
