@@ -90,7 +90,7 @@ def unpack(archive: Path, target: Path) -> list[Path]:
             EOFError,
             OSError,
             RuntimeError,
-            NotImplementedError,
+            NotImplementedError,  # what zipfile raises for a compression that it does not know
         ) as error:
             raise DataError(archive, "a whole archive", str(error), "fetch it again") from None
         staged = sorted(p for p in stage.rglob("*") if not p.is_dir())

@@ -5,7 +5,7 @@
 # :class: dropdown note
 # Reads a prepared dataset; writes `scores.csv`, `provenance.json` and `not_run.csv` to the folder `out`. RX needs
 # neither weights nor a GPU. DFM and WinCLIP take their weights from the hub or its cache; where these are not at
-# hand the notebook says so and goes on. RX takes about 15 s for a demo dataset with 3 seeds, 10 minutes for MSTAR with 10.
+# hand the notebook says so and goes on. RX takes about 6 s for a demo dataset with 3 seeds, 4 minutes for MSTAR with 10.
 # :::
 #
 # RX on grey levels, and anomalib's own DFM (ResNet-50) and WinCLIP (zero-shot CLIP), on the same images, splits and

@@ -4,7 +4,8 @@
 # :::{admonition} This notebook
 # :class: dropdown note
 # Reads a prepared dataset; writes `scores.csv`, `supervision.csv`, `selection.csv`, `provenance.json`, `seeds.json`, `image_scores.npz` and `maps.npz` to the
-# folder `out`. Needs the backbone's weights. On one core of a laptop it takes about a minute per thousand images.
+# folder `out`. Needs the backbone's weights. On one core it takes about half a minute for a demo dataset with 3
+# seeds, 28 minutes for the 10,342 images of MSTAR with 10.
 # :::
 #
 # One pass over the normal images fits every background, one over the anomalous images of the release's train

@@ -381,13 +381,13 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
 def images_seen(experiment, monkeypatch):
     """A list to which the number of images of each call of the backbone is added."""
     seen = []
-    embed = experiment._embed
+    compute = experiment.images.compute
 
     def counted(images, normalise=True):
         seen.append(len(images))
-        return embed(images, normalise)
+        return compute(images, normalise)
 
-    monkeypatch.setattr(experiment, "_embed", counted)
+    monkeypatch.setattr(experiment.images, "compute", counted)
     return seen
 
 

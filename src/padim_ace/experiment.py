@@ -4,7 +4,7 @@ Fit pass: the normal images that train, moments for each seed. Signature pass: t
 release's train split, and, for signatures that are held against clutter, some of the normal images again.
 Score pass: validation and test images. Each image goes through the backbone once a pass, whatever the number
 of detectors and seeds, and on a CPU once in all where a later pass can read its embedding back
-(:mod:`padim_ace.embedding_store`); a seed is an index selection from its feature maps.
+(:mod:`padim_ace.image_embeddings`); a seed is an index selection from its feature maps.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,15 +20,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from padim_ace import checkpoint
 from padim_ace.backbones import Backbone
 from padim_ace.background import Background, Moments, fit_background, shrinkage_likelihoods
-from padim_ace.dataset import Batch, PreparedDataset, batches
+from padim_ace.dataset import Batch, PreparedDataset
 from padim_ace.detectors import Detector
 from padim_ace.embedding import Embedder, FeatureSubset
-from padim_ace.embedding_store import EmbeddingStore
+from padim_ace.image_embeddings import ImageEmbeddings
 from padim_ace.inner_products import Full, Shape
 from padim_ace.maps import anomaly_map, smoothing_matrix
 from padim_ace.metrics import Truth
@@ -99,9 +97,17 @@ class Experiment:
         """Numbers of the detectors that judge images, by the images' role."""
         if validated:
             self._judged["validation"] = [self.detectors.index(d) for d in validated]
-        self._store: EmbeddingStore | None = None
         self.device = torch.device(settings.device)
         self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
+        self.images = ImageEmbeddings(
+            dataset,
+            self.embedder,
+            batch_size=settings.batch_size,
+            precision=settings.precision,
+            workers=settings.workers,
+        )
+        rows, columns = map(smoothing_matrix, self.embedder.grid, settings.image_size)
+        self._smoothing = rows.to(self.device), columns.to(self.device)
         self.seeds = [SeedRun(s, dataset.draw_roles(s), self._subset(s)) for s in settings.seeds]
         self.kinds = sorted({d.background for d in self.detectors})
 
@@ -120,10 +126,7 @@ class Experiment:
         cut goes on where it was saved last.
         """
         with torch.inference_mode():
-            if self.device.type == "cpu":
-                if work is not None:
-                    work.mkdir(parents=True, exist_ok=True)
-                self._store = EmbeddingStore(work)
+            self.images.open_store(work)
             for seed, (moments, held_out) in zip(
                 self.seeds, self._resumed(work, "fit", self._fit_pass), strict=True
             ):
@@ -133,42 +136,10 @@ class Experiment:
                 for number, found in enumerate(self._resumed(work, "signature", self._signature_pass)):
                     self.seeds[number].signatures = SignatureSet(**found)
             scores = self._score_pass(work)
-            self._store = None
+            self.images.close_store()
             return scores
 
     # the passes
-
-    def _embed(self, images: Float[Tensor, "image 1 row column"], normalise: bool = True) -> Embedding:
-        images = images.to(self.device, non_blocking=True)
-        backbone = self.embedder.backbone
-        inputs = backbone.normalise(images) if normalise else images.expand(-1, 3, -1, -1)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        half = self.settings.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            return self.embedder(inputs)
-
-    def _embedded(
-        self, index: np.ndarray, what: str, masks: bool = False
-    ) -> Iterator[tuple[Batch, Embedding]]:
-        """Batches of the images of ``index`` and their embeddings, with a progress bar."""
-        s = self.settings
-        known: Container[int] = self._store or ()
-        with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
-            for batch in batches(
-                self.dataset,
-                index,
-                s.image_size,
-                s.batch_size,
-                masks=masks,
-                workers=s.workers,
-                known=known,
-            ):
-                kept = batch.index[: len(batch.index) - len(batch.images)]
-                parts = [self._store.read(kept)] if self._store is not None and len(kept) else []
-                if len(batch.images):
-                    parts.append(self._embed(batch.images))
-                yield batch, parts[0] if len(parts) == 1 else _side_by_side(parts)
-                bar.update(len(batch.index))
 
     def _with_role(self, *roles: str) -> np.ndarray:
         """The images that have one of ``roles`` in any seed."""
@@ -187,9 +158,8 @@ class Experiment:
         index = self._with_role("train", "validation") if held_out else self._with_role("train")
         wanted = np.isin(np.arange(len(self.dataset)), self._with_role(*self._judged))
         wanted |= self._clutter_images().any(0)
-        for batch, embedding in self._embedded(index[~self.dataset.anomalous[index]], "fit"):
-            if self._store is not None:
-                self._store.add(batch.index, embedding, wanted[batch.index])
+        for batch, embedding in self.images.batches(index[~self.dataset.anomalous[index]], "fit"):
+            self.images.keep(batch, embedding, wanted[batch.index])
             for seed in self.seeds:
                 roles = seed.roles[batch.index]
                 seed.moments.update(self._chosen(embedding, seed, roles == "train"))
@@ -219,7 +189,7 @@ class Experiment:
         ]
         products = [{k: Full(b, self.shape(s)) for k, b in s.backgrounds.items()} for s in self.seeds]
         ranks = [self._signature_ranks(seed) for seed in self.seeds]
-        for batch, embedding in self._embedded(self._with_role("signature"), "signature", masks):
+        for batch, embedding in self.images.batches(self._with_role("signature"), "signature", masks):
             covered = self.embedder.covered(batch.masks) if batch.masks is not None else None
             for number, seed in enumerate(self.seeds):
                 chosen = seed.subset.select(embedding)
@@ -230,7 +200,7 @@ class Experiment:
                         white = products[number][kind].whiten(seed.backgrounds[kind].centre(chosen))
                         pool.add(white, covered, rank)
             if unnormalised:
-                embedding = self._embed(batch.images, normalise=False)
+                embedding = self.images.compute(batch.images, normalise=False)
                 for number, seed in enumerate(self.seeds):
                     raw[number].update(seed.subset.select(embedding))
         self._add_clutter(pools, products)
@@ -251,7 +221,7 @@ class Experiment:
         """Some of the normal images that train, for signatures that are held against clutter."""
         kinds = [kind for kind, pool in pools[0].items() if pool.contrasts]
         members = self._clutter_images()
-        for batch, embedding in self._embedded(np.flatnonzero(members.any(0)), "clutter"):
+        for batch, embedding in self.images.batches(np.flatnonzero(members.any(0)), "clutter"):
             for number, seed in enumerate(self.seeds):
                 chosen = self._chosen(embedding, seed, members[number, batch.index])
                 for kind in kinds:
@@ -284,7 +254,6 @@ class Experiment:
             {role: self.scorer(seed, numbers) for role, numbers in self._judged.items()}
             for seed in self.seeds
         ]
-        smoothing = self._smoothing()
         index = self._with_role(*self._judged)
         key = self._key(repr([self.detectors, self._judged]))
         done = 0
@@ -292,11 +261,11 @@ class Experiment:
             done = kept["images"]
             tally.load(kept["tally"])
         saved = time.monotonic()
-        for batch, embedding in self._embedded(index[done:], "score", self.dataset.has_masks):
+        for batch, embedding in self.images.batches(index[done:], "score", self.dataset.has_masks):
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
             for number, of_role in enumerate(scorers):
                 for role, scorer in of_role.items():
-                    self._judge(tally, number, role, scorer, batch, embedding, truth, smoothing)
+                    self._judge(tally, number, role, scorer, batch, embedding, truth)
             done += len(batch.index)
             if work is not None and time.monotonic() - saved >= SAVED_EVERY:
                 checkpoint.save(work / "score.pt", key, {"images": done, "tally": tally.state()})
@@ -312,7 +281,6 @@ class Experiment:
         batch: Batch,
         embedding: Embedding,
         truth: Truth | None,
-        smoothing: tuple[Tensor, Tensor],
     ) -> None:
         """Score those images of a batch that have a role in the seed of a number."""
         seed = self.seeds[number]
@@ -326,7 +294,7 @@ class Experiment:
         judges_pixels = truth is not None and (role == "test" or number == 0)
         known = truth.select(members) if truth is not None and judges_pixels else None
         for detector, scores in zip(self._judged[role], patches, strict=True):
-            tally.add((number, detector, role), images, anomaly_map(scores, *smoothing), known)
+            tally.add((number, detector, role), images, anomaly_map(scores, *self._smoothing), known)
 
     def scorer(self, seed: SeedRun, numbers: Sequence[int] | None = None) -> Scorer:
         """The scorer of a seed whose background and signatures are known, for the detectors of some numbers
@@ -351,21 +319,13 @@ class Experiment:
 
     def maps(self, index: np.ndarray, seed: SeedRun) -> Float[Tensor, "detector image row column"]:
         """The pixel maps of a few images, for figures; after :meth:`run`."""
-        smoothing = self._smoothing()
         scorer = self.scorer(seed)
         found = []
         with torch.inference_mode():
-            for _, embedding in self._embedded(index, "maps"):
+            for _, embedding in self.images.batches(index, "maps"):
                 patches = scorer.score(seed.subset.select(embedding))
-                found.append(anomaly_map(self.embedder.to_raster(patches.transpose(0, 1)), *smoothing))
+                found.append(anomaly_map(self.embedder.to_raster(patches.transpose(0, 1)), *self._smoothing))
         return torch.cat(found, 1)
-
-    def _smoothing(self) -> tuple[Tensor, Tensor]:
-        rows, columns = (
-            smoothing_matrix(patches, pixels).to(self.device)
-            for patches, pixels in zip(self.embedder.grid, self.settings.image_size, strict=True)
-        )
-        return rows, columns
 
     # resuming
 
@@ -397,11 +357,3 @@ class Experiment:
             weights.hexdigest(),
         ]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
-
-
-def _side_by_side(parts: Sequence[list[Tensor]]) -> list[Tensor]:
-    """One batch of several, laid out as :class:`Embedder` does."""
-    return [
-        torch.cat([stage.transpose(0, 1) for stage in stages]).transpose(0, 1)
-        for stages in zip(*parts, strict=True)
-    ]

@@ -92,6 +92,14 @@ def flatten(embedding: Embedding) -> Float[Tensor, "place image feature"]:
     return torch.cat([upsample(stage, places) for stage in embedding], -1)
 
 
+def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
+    """The images of several embeddings in one, laid out as ``Embedder`` does: image after image."""
+    return [
+        torch.cat([stage.transpose(0, 1) for stage in stages]).transpose(0, 1)
+        for stages in zip(*embeddings, strict=True)
+    ]
+
+
 @dataclass
 class BlockRows:
     """Rows of a symmetric or lower triangular matrix over the features, at every place.

@@ -23,7 +23,7 @@ from padim_ace.inner_products import (
     precision_diagonal,
 )
 from padim_ace.published_code import scramble
-from padim_ace.pyramid import Embedding, flatten
+from padim_ace.pyramid import Embedding, flatten, side_by_side
 
 
 @dataclass
@@ -197,10 +197,10 @@ def _prepared(
             pools[pool] = end
             end += part[0].shape[1]
         columns = [pools[detectors[n].pool, detectors[n].background] for n in pooled]
-        yield _Group(pooled, columns, product.prepare_whitened(_side_by_side(parts)))
+        yield _Group(pooled, columns, product.prepare_whitened(side_by_side(parts)))
     if plain:
         parts = [_mean(detectors[n], background, signatures) for n in plain]
-        yield _Group(plain, list(range(len(plain))), product.prepare(_side_by_side(parts)))
+        yield _Group(plain, list(range(len(plain))), product.prepare(side_by_side(parts)))
     if scrambled:
         fine = []
         for n in scrambled:
@@ -209,10 +209,6 @@ def _prepared(
                 found = found - flatten([m.unsqueeze(1) for m in background.mean])[:, 0]
             fine.append(found)
         yield _Group(scrambled, list(range(len(scrambled))), product.prepare(torch.stack(fine, -1)))
-
-
-def _side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
-    return [torch.cat(stages, 1) for stages in zip(*embeddings, strict=True)]
 
 
 def _mean_image(detector: Detector, signatures: SignatureSet) -> Embedding:
