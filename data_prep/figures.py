@@ -141,7 +141,8 @@ def outlier_figure(folder: Path, unlike: pd.DataFrame, most: int = 12) -> Figure
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()
         for axis, record in zip(axes.flat, shown.to_dict("records"), strict=False):
-            title = f"{record['class']}, {record['area']:.3g}%\nz = {record['z']:+.1f}"
+            z = f"{record['z']:+.1f}".replace("-", "\N{MINUS SIGN}")
+            title = f"{record['class']}, {record['area']:.3g} %\nz = {z}"
             mask = _grey(folder / record["mask"]) > 0
             _panel(axis, _grey(folder / record["path"]), mask, title)
             axis.title.set_fontsize(8)
@@ -171,7 +172,7 @@ def report_lines(preparation: dict[str, Any]) -> list[str]:
     removed = report.get("target_pixels_removed")
     if removed:
         lines.append(
-            f"True target pixels that the removal filled: {removed['mean_share']:.1%} on average,"
+            f"True target pixels that the removal filled: {100 * removed['mean_share']:.1f} % on average,"
             f" under half in {removed['images_under_half']} of {removed['images']} images."
         )
     return lines

@@ -21,9 +21,9 @@ backbone = "resnet18"
 import json
 
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, display
 
-from padim_ace import beyond, figures, html_tables
+from padim_ace import beyond, beyond_page, figures, html_tables
 from padim_ace.results import project_path, read_scores
 
 folder = project_path(results)
@@ -33,6 +33,15 @@ few = pd.read_csv(folder / "supervision.csv", keep_default_na=False)
 few = few[few["backbone"] == backbone]
 selection = pd.read_csv(folder / "selection.csv")
 selection = selection[selection["backbone"] == backbone]
+auroc = beyond.comparison(scores, "auroc")
+drawn, alt = beyond_page.gain_figure(auroc)
+figures.show(
+    drawn,
+    alt,
+    "Gain over PaDiM by signature, background per patch: mean of the paired differences over the seeds, with its "
+    "95 % t-interval. Only <em>masked</em> needs masks. The paper's mean signature is in the table; here it would leave no "
+    "room for the others.",
+)
 
 # %% [markdown]
 # ## What was tried
@@ -48,8 +57,8 @@ selection = selection[selection["backbone"] == backbone]
 #
 # Not all that is far from the background in an anomalous image is target: quays and waves are among the mined
 # patches. What clutter looks like can be learnt as targets are, from the patches of *normal* training images that lie
-# farthest from the background. With m the mean of mined unit patches, M their second moment {math}`\langle \hat y \hat y^\top \rangle`
-# and C that of clutter,
+# farthest from the background. With {math}`m` the mean of mined unit patches, {math}`M` their second moment
+# {math}`\langle \hat y \hat y^\top \rangle`, {math}`C` that of clutter and {math}`D` the number of features,
 #
 # - *contrast*: {math}`\hat s \propto (C + I/D)^{-1} m`, Fisher's discriminant between mined patches and clutter;
 # - *subspace*: not one direction but several, the leading solutions of {math}`M v = \lambda (C + I/D) v`. The projection on
@@ -61,7 +70,8 @@ selection = selection[selection["backbone"] == backbone]
 # mixes the covariances of the first two with the weight that makes held-out normal images likeliest.
 #
 # **Statistics.** The *matched filter* {cite}`robey1992cfar` is ACE's numerator alone: it keeps the length of the embedding that ACE divides away.
-# *Kelly's GLRT* {cite}`kelly1986adaptive`, {math}`A / \sqrt{S (N + E)}` with N the number of training images, lies between the two: close
+# *Kelly's GLRT* {cite}`kelly1986adaptive` is {math}`A / \sqrt{S (N + E)}`, with {math}`A = s^\top \Sigma^{-1} (x - \mu)`, {math}`S = s^\top \Sigma^{-1} s`,
+# {math}`E = (x - \mu)^\top \Sigma^{-1} (x - \mu)` and {math}`N` the number of training images. It lies between the two: close
 # to the background's mean the direction of an embedding is mostly noise, which ACE believes and Kelly's statistic plays down.
 #
 # Every detector is scored in the same pass over the same images; a seed draws the split and the features. The tables say
@@ -74,23 +84,23 @@ selection = selection[selection["backbone"] == backbone]
 # The test images have no part in it.
 
 # %% tags=["hide-input"]
-picked = selection[selection["chosen"]].assign(what=lambda f: f["signature"] + ": " + f["number"].astype(str))
-order = selection.drop_duplicates(["signature", "number"]).sort_values(["signature", "number"])
-columns = [f"{row.signature}: {row.number}" for row in order.itertuples()]
-table = picked.groupby(["dataset", "what"]).size().unstack(fill_value=0).reindex(columns=columns, fill_value=0)
-table.rename_axis(index="seeds that chose", columns=None)
+HTML(beyond_page.selection_html(selection, "Seeds by what their validation images chose.", "beyond_selection"))
 
 # %% [markdown]
-# Mean log-likelihood of held-out normal patches, by the weight of the pooled covariance (mean over the seeds, less that of the weight 0).
+# How much the covariance of each place is *shrunk* towards the pooled one is chosen by the likelihood of normal patches held out from training.
 # A dataset whose best weight is 0 has nothing to gain from shrinkage; its normal images held out are then much
 # like those that train, for the patches of a place share their scene.
 
 # %% tags=["hide-input"]
-likelihood = pd.DataFrame(
-    {name.removesuffix(f"-{backbone}"): pd.DataFrame([seed["shrinkage"] for seed in of.values()]).mean()
-     for name, of in json.loads((folder / "seeds.json").read_text()).items() if name.endswith(f"-{backbone}")}
-).T  # fmt: skip
-likelihood.sub(likelihood["0.0"], axis=0).rename_axis(index="dataset", columns="weight").round(2)
+recorded = json.loads((folder / "seeds.json").read_text())
+of_backbone = {
+    name.removesuffix(f"-{backbone}"): seeds for name, seeds in recorded.items() if name.endswith(f"-{backbone}")
+}
+caption = (
+    "Mean log-likelihood of held-out normal patches by the weight of the pooled covariance, less that of the weight 0; "
+    "mean over the seeds."
+)
+HTML(beyond_page.shrinkage_html(of_backbone, caption, "beyond_shrinkage"))
 
 # %% [markdown]
 # ## Table 1 with intervals
@@ -100,38 +110,29 @@ likelihood.sub(likelihood["0.0"], axis=0).rename_axis(index="dataset", columns="
 # column says which is which.
 
 # %% tags=["hide-input"]
-auroc = beyond.comparison(scores, "auroc")
-display(HTML(beyond.comparison_html(auroc, "AUROC, %. Best of a column in bold.", "beyond_auroc")))
+HTML(beyond_page.comparison_html(auroc, "AUROC, %. Best of a column in bold.", "beyond_auroc"))
 
 # %% [markdown]
-# The best ACE row of each column among those that need image labels only:
+# The best row of each column, for three ways to detect:
 
 # %% tags=["hide-input"]
-display(Markdown("\n".join(f"- {line}" for line in beyond.verdict_sentences(auroc))))
+for statistic, supervision in (("ace", "image labels"), ("glrt", "image labels"), ("ace", "masks")):
+    best = beyond.best_rows(auroc, statistic, supervision)
+    needs = {"image labels": "image labels only", "masks": "masks of the training images"}[supervision]
+    caption = f"<strong>{beyond.STATISTICS[statistic]}, {needs}.</strong> AUROC in %, gain over PaDiM in points."
+    display(HTML(beyond_page.best_html(best, caption, f"beyond_best_{statistic}_{supervision.replace(' ', '_')}")))
 
 # %% [markdown]
-# The same for Kelly's statistic:
-
-# %% tags=["hide-input"]
-display(Markdown("\n".join(f"- {line}" for line in beyond.verdict_sentences(auroc, "glrt"))))
-
-# %% [markdown]
-# A row of one list has the signatures of the other: where a column is lost by ACE and won by Kelly's statistic, it is not the signature
+# The first two tables choose from the same signatures: where ACE loses a column that Kelly's statistic wins, it is not the signature
 # that fails but the division by the embedding's own length, which makes much of patches that hardly depart from the background.
 #
-# And ACE with masks of the training images:
-
-# %% tags=["hide-input"]
-display(Markdown("\n".join(f"- {line}" for line in beyond.verdict_sentences(auroc, "ace", "masks"))))
-
-# %% [markdown]
 # These rows were picked by the test images, column by column, and the intervals know nothing of that. Whoever must settle on one detector
 # beforehand reads the next table: in how many of the columns each is above PaDiM by more than the interval, and in
 # how many below.
 
 # %% tags=["hide-input"]
 caption = "Columns of the table above in which a detector is above PaDiM, or below, by more than the interval."
-display(HTML(beyond.wins_html(beyond.wins_by_detector(auroc), caption, "beyond_wins")))
+display(HTML(beyond_page.wins_html(beyond.wins_by_detector(auroc), caption, "beyond_wins")))
 
 # %% [markdown]
 # SSDD above is prepared by the release's masks. With the targets of its normal images removed by k-means, as the paper says, parts of
@@ -139,7 +140,7 @@ display(HTML(beyond.wins_html(beyond.wins_by_detector(auroc), caption, "beyond_w
 
 # %% tags=["hide-input"]
 removed_by_kmeans = beyond.comparison(scores, "auroc", [("ssdd_kmeans", "image"), ("ssdd_kmeans", "pixel")])
-display(HTML(beyond.comparison_html(removed_by_kmeans, "AUROC, %, of SSDD prepared by k-means.", "beyond_kmeans")))
+display(HTML(beyond_page.comparison_html(removed_by_kmeans, "AUROC, %, of SSDD prepared by k-means.", "beyond_kmeans")))
 
 # %% [markdown]
 # ## Metrics that small targets need
@@ -149,9 +150,9 @@ display(HTML(beyond.comparison_html(removed_by_kmeans, "AUROC, %, of SSDD prepar
 
 # %% tags=["hide-input"]
 pixels = [("mstar", "pixel"), ("hrsid", "pixel"), ("ssdd", "pixel")]
-display(HTML(beyond.comparison_html(beyond.comparison(scores, "ap", pixels), "Pixel average precision, %.", "beyond_ap")))
-display(HTML(beyond.comparison_html(beyond.comparison(scores, "aupro", pixels), "AUPRO up to a false positive rate of 0.3, %.", "beyond_aupro")))
-display(HTML(beyond.comparison_html(beyond.comparison(scores, "auroc", pixels), "Pixel AUROC, % (the paper gives none for MSTAR, whose masks are those of the k-means itself).", "beyond_pixel")))
+display(HTML(beyond_page.comparison_html(beyond.comparison(scores, "ap", pixels), "Pixel average precision, %.", "beyond_ap")))
+display(HTML(beyond_page.comparison_html(beyond.comparison(scores, "aupro", pixels), "AUPRO up to a false positive rate of 0.3, %.", "beyond_aupro")))
+display(HTML(beyond_page.comparison_html(beyond.comparison(scores, "auroc", pixels), "Pixel AUROC, % (the paper gives none for MSTAR, whose masks are those of the k-means itself).", "beyond_pixel")))
 
 # %% [markdown]
 # By row, how often each is above PaDiM in average precision and AUPRO, over the three datasets:
@@ -159,7 +160,7 @@ display(HTML(beyond.comparison_html(beyond.comparison(scores, "auroc", pixels), 
 # %% tags=["hide-input"]
 small = pd.concat([beyond.comparison(scores, metric, pixels) for metric in ("ap", "aupro")])
 caption = "Average precision and AUPRO on three datasets: in how many a detector is above PaDiM, or below, by more than the interval."
-display(HTML(beyond.wins_html(beyond.wins_by_detector(small), caption, "beyond_wins_pixels")))
+display(HTML(beyond_page.wins_html(beyond.wins_by_detector(small), caption, "beyond_wins_pixels")))
 
 # %% [markdown]
 # ## With how few anomalous images?
@@ -168,11 +169,12 @@ display(HTML(beyond.wins_html(beyond.wins_by_detector(small), caption, "beyond_w
 
 # %% tags=["hide-input"]
 columns = [c for c in beyond.COLUMNS if c[0] in set(few["dataset"])]
-drawn = beyond.supervision_figure(few, scores, columns)
-words = beyond.supervision_in_words(few, scores, columns)
-alt = "AUROC by number of anomalous images. The fewest whose mean is above PaDiM's: " + "; ".join(words) + "."
+drawn = beyond_page.supervision_figure(few, scores, columns)
+alt = "AUROC of ACE by the number of anomalous images, with PaDiM's as a line; the table below says where it is passed."
 display(figures.show(drawn, alt, "Mean over seeds with 95 % t-intervals; the line and band are PaDiM."))
-display(Markdown("The fewest anomalous images with which the mean over seeds is above PaDiM's: " + "; ".join(words) + "."))
+fewest = beyond.fewest(few, scores, columns)
+caption = "The fewest anomalous images with which the mean AUROC of ACE over the seeds is above PaDiM's; –: no number is enough."
+display(HTML(beyond_page.fewest_html(fewest, caption, "beyond_fewest")))
 
 # %% [markdown]
 # ## Where it still fails
@@ -183,10 +185,10 @@ display(Markdown("The fewest anomalous images with which the mean over seeds is 
 
 # %% tags=["hide-input"]
 areas = pd.read_csv(folder / "areas.csv", keep_default_na=False).query("backbone == @backbone")
-display(HTML(beyond.areas_html(areas, "Image AUROC, %, by the part of the image that is target.", "beyond_areas")))
+display(HTML(beyond_page.areas_html(areas, "Image AUROC, %, by the part of the image that is target.", "beyond_areas")))
 
 # %% [markdown]
-# **The pixels of MSTAR.** Rows without masks fall behind PaDiM there, those with masks gain most. [](localisation.md) shows why, in a book built
+# **The pixels of MSTAR.** Signatures pooled without masks fall behind PaDiM there, those with masks gain most. [](localisation.md) shows why, in a book built
 # with the images: the mask that counts as truth is the k-means's own, vehicle *and* shadow, and in some chips a patch of ground taken for
 # shadow. The target subspace's heat map fills the vehicle and leaves the shadow dark; mined patches are the bright ones. A signature
 # under the masks has learnt the shadow too. So these columns measure agreement with the k-means more than localisation.

@@ -38,7 +38,7 @@ from padim_ace.results import project_path, read_scores
 folder = project_path(results)
 scores = read_scores(folder / "scores.csv")
 paper = read_published(project_path(published))
-titles = tables.TITLES
+titles = tables.DATASETS
 datasets = [name for name in ("mstar", "ssdd") if name in set(scores["dataset"])]
 measured = {
     name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
@@ -52,6 +52,14 @@ def say(value, form=".2f"):
     """A number as text, with a true minus sign and none before a zero."""
     text = format(value, form)
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def in_tens(value):
+    """A small number as 3.9·10⁻⁶."""
+    if not value:
+        return "0"
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}·10{str(int(power)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def number(value, form=".2f"):
@@ -255,34 +263,22 @@ if apart.empty:
     display(absent("The four aggregations", "`make book PROFILE=paper`"))
 else:
     worst = apart.groupby("level")["largest"].max()
+    four = paper[paper["table"] == 4].groupby("level")["mean"].agg(lambda means: means.max() - means.min())
     text = (
-        f"In the results: {apart['compared'].sum()} settings (dataset, backbone, convention, seed, level) with all four "
-        f"aggregations. The largest difference between any two of the four is {worst['pixel']:.1g} points of pixel AUROC "
-        f"and {worst['image']:.1g} points of image AUROC"
+        f"In {apart['compared'].sum()} settings (dataset, backbone, reading, seed, level) all four aggregations were run. "
+        f"Between any two of the four lie at most {in_tens(worst['pixel'])} points of pixel AUROC and "
+        f"{in_tens(worst['image'])} points of image AUROC"
+        + (", a pair of images whose scores agree to the last digits of a float changing places. " if worst["image"] else ". ")
+        + f"In the paper's Table 4 it is {four['pixel']:.2f} and {four['image']:.2f} points."
     )
-    text += (
-        ", which is a pair of images whose scores agree to the last digits of a float changing places."
-        if worst["image"]
-        else "."
-    )
-    four = paper[paper["table"] == 4]
-    for level in ("image", "pixel"):
-        means = four[four["level"] == level]["mean"]
-        text += f" In the paper's Table 4 the four {level} AUROCs lie {means.max() - means.min():.2f} points apart."
-    body = [
-        [
-            word(titles[row.dataset]),
-            word(row.convention),
-            word(row.level),
-            number(row.compared, "d"),
-            number(row.largest, ".1e" if row.largest else ".0f"),
-        ]
-        for row in apart.itertuples()
-        if row.dataset in titles
-    ]
+    body = []
+    for (name, convention), rows in apart.groupby(["dataset", "convention"]):
+        by_level = rows.set_index("level")["largest"]
+        line = [word(titles[name]), word(tables.READINGS[convention]), number(rows["compared"].iloc[0], "d")]
+        body.append(line + [Cell(in_tens(by_level[level]), by_level[level]) for level in ("image", "pixel")])
     display(Markdown(text))
-    heads = ["Dataset", "Convention", "Level", "Compared", "Largest difference, points"]
-    draw(heads, body, "The four aggregations, largest difference in AUROC.", apart, "aggregations")
+    heads = ["Dataset", "Reading", "Compared", "Image AUROC, points", "Pixel AUROC, points"]
+    draw(heads, body, "The largest difference between any two of the four aggregations.", apart, "aggregations")
 
 # %% [markdown]
 # ## D7: nothing was seeded
@@ -504,17 +500,20 @@ else:
         .reset_index()
     )
     most = clamp.loc[clamp["change"].abs().idxmax()]
+    shown = {
+        (where["detector"], where["signature"], where["convention"]): label for label, where in NAMED.items()
+    }
+    strongest = shown.get(
+        (most["detector"], most["signature"], most["convention"]), f"{most['detector']}, {most['convention']}"
+    )
     display(
         Markdown(
             f"Over {len(clamp)} runs the clamp ties {100 * clamp['tied'].mean():.1f} % of the test images at 0 or 1 on "
             f"average. It changes image AUROC by at most {abs(most['change']):.2f} points ("
-            f"{titles[most['dataset']]}, {most['detector']} {most['convention']}, seed {most['seed']}), "
+            f"{titles[most['dataset']]}, {strongest}, seed {most['seed']}), "
             f"and by {clamp['change'].abs().mean():.2f} points on average."
         )
     )
-    shown = {
-        (where["detector"], where["signature"], where["convention"]): label for label, where in NAMED.items()
-    }
     body = [
         [
             word(titles[row.dataset]),

@@ -65,8 +65,8 @@ Markdown("\n".join(f"- {line}" for line in figures.report_lines(preparation)))
 areas = figures.mask_areas(folder, manifest)
 show(
     figures.area_figure(areas),
-    f"Histogram of the mask areas of {title}: median {areas['area'].median():.2g}% of the image,"
-    f" from {areas['area'].min():.2g}% to {areas['area'].max():.2g}%.",
+    f"Histogram of the mask areas of {title}: median {areas['area'].median():.2g} % of the image,"
+    f" from {areas['area'].min():.2g} % to {areas['area'].max():.2g} %.",
 )
 
 # %% [markdown]
@@ -78,6 +78,6 @@ show(
 
 # %% tags=["hide-input"]
 unlike = figures.outliers(areas)
-display(Markdown(f"{len(unlike)} of {len(areas)} masks ({len(unlike) / max(len(areas), 1):.1%})."))
+display(Markdown(f"{len(unlike)} of {len(areas)} masks ({100 * len(unlike) / max(len(areas), 1):.1f} %)."))
 if len(unlike):
     display(show(figures.outlier_figure(folder, unlike), f"The images of {title} with the most unusual mask areas."))

@@ -20,7 +20,7 @@
 results = "results/paper"  # a folder with scores.csv and provenance.json
 published = "book/published.csv"  # the paper's numbers
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "headline"]
 from IPython.display import HTML
 
 from padim_ace import figures, html_tables, tables
@@ -36,13 +36,12 @@ by_dataset = {name: tables.compare(settings, scores, name, paper, 1, not_run) fo
 
 
 def table(name):
-    caption = f"Table 1, {tables.TITLES[name]}"
+    caption = f"Table 1, {tables.DATASETS[name]}"
     return HTML(html_tables.to_html(by_dataset[name], caption, name=f"table_1_{name}"))
 
 
-# %% tags=["hide-input", "headline"]
 drawn = {
-    tables.TITLES[name]: tables.compare(settings[:4], scores, name, paper, 1, not_run)
+    tables.DATASETS[name]: tables.compare(settings[:4], scores, name, paper, 1, not_run)
     for name in ("mstar", "ssdd_kmeans", "ssdd")
 }
 figures.show(

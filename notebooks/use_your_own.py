@@ -77,7 +77,9 @@ model = PadimAce(
     pre_processor=PadimAce.configure_pre_processor(tuple(image_size)),
     seed=seed,
 )
-engine = Engine(default_root_dir=results, enable_progress_bar=False, enable_model_summary=False)
+engine = Engine(
+    default_root_dir=results, enable_progress_bar=False, enable_model_summary=False
+)
 engine.fit(model, datamodule=data)
 {
     "images": images,
@@ -98,7 +100,7 @@ engine.fit(model, datamodule=data)
 
 # %%
 (metrics,) = engine.test(model, datamodule=data, verbose=False)
-pd.Series(metrics).rename("on the test half").to_frame().style.format("{:.1%}")
+pd.Series(metrics).rename("on the test half").to_frame().style.format(lambda value: f"{100 * value:.1f} %")
 
 # %% [markdown]
 # ## Heat maps
@@ -156,17 +158,15 @@ onnx = engine.export(loaded, "onnx", export_root=results)
 
 # %%
 exported = OpenVINOInferencer(onnx).predict(new_file)  # it reads ONNX as well as OPENVINO
+apart = abs(np.squeeze(exported.anomaly_map) - expected.anomaly_map[0].numpy()).max()
 pd.DataFrame(
     {
         "score": [float(expected.pred_score), float(np.squeeze(exported.pred_score))],
         "anomalous": [bool(expected.pred_label), bool(np.squeeze(exported.pred_label))],
-        "largest difference of the maps": [
-            0.0,
-            float(abs(np.squeeze(exported.anomaly_map) - expected.anomaly_map[0].numpy()).max()),
-        ],
+        "largest difference of the maps": ["–", f"{apart:.6f}"],
     },
     index=["Engine", "exported"],
-).style.format({"score": "{:.6f}", "largest difference of the maps": "{:.0e}"})
+).style.format({"score": "{:.6f}"})
 
 # %% [markdown]
 # ## On the command line
@@ -175,12 +175,13 @@ pd.DataFrame(
 # model of two files, which belong together, to `results/weights/onnx`:
 #
 # ```bash
-# MODEL="--model padim_ace.PadimAce --model.backbone tf_efficientnet_lite0 --model.background shared"
-# anomalib train $MODEL --data Folder --data.name mine --data.root prepared/my_images --data.seed 0 \
-#     --data.normal_dir normal --data.abnormal_dir anomalous --data.mask_dir masks
+# MODEL="--model padim_ace.PadimAce --model.backbone tf_efficientnet_lite0
+#     --model.background shared"
+# DATA="--data Folder --data.name mine --data.root prepared/my_images --data.seed 0
+#     --data.normal_dir normal --data.abnormal_dir anomalous --data.mask_dir masks"
 # CHECKPOINT=results/PadimAce/mine/latest/weights/lightning/model.ckpt
-# anomalib test $MODEL --data Folder --data.name mine --data.root prepared/my_images --data.seed 0 \
-#     --data.normal_dir normal --data.abnormal_dir anomalous --data.mask_dir masks --ckpt_path $CHECKPOINT
+# anomalib train $MODEL $DATA
+# anomalib test $MODEL $DATA --ckpt_path $CHECKPOINT
 # anomalib predict $MODEL --data new_image.png --ckpt_path $CHECKPOINT
 # anomalib export $MODEL --export_type onnx --ckpt_path $CHECKPOINT
 # ```

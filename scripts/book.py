@@ -68,6 +68,8 @@ def sources(profile: str) -> Path:
     book = build / "book"
     shutil.rmtree(book, ignore_errors=True)
     shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build"))
+    for prose in book.glob("*.md"):
+        prose.write_text(unbroken(prose.read_text(encoding="utf-8")), encoding="utf-8")
     for page in sorted((build / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(page, as_version=4)
         check_stamp(page, notebook)
@@ -78,6 +80,11 @@ def sources(profile: str) -> Path:
     _toc(book)
     _config(book)
     return book
+
+
+def unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its ± or %."""
+    return re.sub(r"(?<=\d) (?=[±%])|(?<=±) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def source_of(page: str) -> str:
@@ -106,8 +113,12 @@ def _finish_page(notebook: Any, page: str, book: Path) -> None:
     """Drop progress bars, keep the headline figure for the first page, and say how to make the page again."""
     for cell in notebook.cells:
         if cell.cell_type != "code":
+            cell.source = unbroken(cell.source)
             continue
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            for kind in {"text/html", "text/markdown"} & set(output.get("data", {})):
+                output["data"][kind] = unbroken(output["data"][kind])
         tags = cell.metadata.setdefault("tags", [])
         if "injected-parameters" in tags:  # what the page was made with, in place of the defaults
             tags.append("hide-input")
@@ -143,6 +154,7 @@ def _name_page(notebook: Any, page: str) -> None:
         filter(None, (tables.DATASETS.get(dataset, dataset), tables.BACKBONES.get(backbone, backbone)))
     )
     title = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
+    about = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), about)  # MSTAR, but simulated vehicles
     title.source = re.sub(r"^(# .*)$", rf"\1: {about}", title.source, count=1, flags=re.MULTILINE)
 
 

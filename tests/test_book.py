@@ -70,6 +70,10 @@ def test_pages_know_the_notebook_that_made_them(name, source):
     assert book.source_of(name) == source and (ROOT / f"notebooks/{source}.py").is_file()
 
 
+def test_no_line_ends_between_a_number_and_its_spread_or_percent():
+    assert book.unbroken("99.1 ± 0.4 and 5 % of 3 images") == "99.1\xa0±\xa00.4 and 5\xa0% of 3 images"
+
+
 def test_launch_links_name_files_that_exist(monkeypatch):
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     assert book.launch_links("table_1") == {}

@@ -250,7 +250,8 @@ def fill_figure(
         axes[1].set_title("correlation of neighbouring pixels", fontsize=9)
         for axis in axes:
             axis.contour(filled, levels=[0.5], colors=COLOURS[1], linewidths=0.9)
-            axis.set(xticks=[], yticks=[])
+            rows, columns = filled.shape  # the correlation has no value at the border: one frame for both
+            axis.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
             axis.spines[:].set_visible(False)
         figure.colorbar(drawn, ax=axes, shrink=0.8)
     inside, outside = np.nanmean(correlation[filled]), np.nanmean(correlation[~filled])

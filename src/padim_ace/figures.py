@@ -138,13 +138,13 @@ def localisation(
             len(images),
             columns,
             squeeze=False,
-            figsize=(1.75 * columns, 1.68 * len(images) + 0.4),
+            figsize=(8.6, 8.6 / columns * len(images) + 0.5),
             layout="constrained",
         )
         for row, line in enumerate(axes):
             line[0].imshow(images[row], cmap="gray", vmin=0, vmax=255)
             name = names[row]  # a tile's is long: its ends tell it from others
-            line[0].set_ylabel(name if len(name) <= 20 else f"{name[:6]}…{name[-12:]}", fontsize=7)
+            line[0].set_ylabel(name if len(name) <= 16 else f"{name[:4]}…{name[-9:]}", fontsize=8)
             panels = iter(line[1:])
             for detector, heat in heats.items():
                 next(panels).imshow(heat[row], cmap=HEAT, vmin=float(heat.min()), vmax=float(heat.max()))
@@ -155,7 +155,7 @@ def localisation(
                     spine.set_visible(False)
                 if masks[row].any():
                     axis.contour(masks[row], levels=[0.5], colors=COLOURS[1], linewidths=0.9)
-        heads = ["input"] + [head for name in heats for head in (f"{name}, heat map", f"{name}, mask")]
+        heads = ["input"] + [head for name in heats for head in (f"{name}\nheat map", f"{name}\nmask")]
         for axis, head in zip(axes[0], heads, strict=True):
             axis.set_title(head, fontsize=9)
     return figure

@@ -7,13 +7,14 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from padim_ace.results import read_json
-from padim_ace.tables import AGGREGATIONS, BACKBONES, COVARIANCES, DATASETS, LEVELS, MODELS, mean_std
+from padim_ace.tables import AGGREGATIONS, BACKBONES, COVARIANCES, LEVELS, MODELS, mean_std
 
 Head = tuple[str, Sequence[str]]
 """A column's head, and the heads of its parts if it has any."""
@@ -112,6 +113,26 @@ def table_html(
     )
 
 
+def frame_html(frame: pd.DataFrame, caption: str, name: str, form: str = ".2f") -> str:
+    """A frame as it is, as an HTML table with its CSV: words and whole numbers in full, others by ``form``.
+
+    The columns' names are the heads; where they are pairs, the second is a part of the first, or empty.
+    """
+    pairs = [column if isinstance(column, tuple) else (column, "") for column in frame.columns]
+    parts: dict[str, list[str]] = {}
+    for first, second in pairs:
+        parts.setdefault(first, []).extend([second] if second else [])
+    body = [[_plain(value, form) for value in row] for row in frame.itertuples(index=False, name=None)]
+    data = frame.set_axis([" ".join(pair).strip() for pair in pairs], axis=1)
+    return table_html(list(parts.items()), body, caption, data, name)
+
+
+def _plain(value: Any, form: str) -> Cell:
+    if isinstance(value, str):
+        return Cell(value, value, kind="text")
+    return _number(value, "d" if isinstance(value, Integral) else form)
+
+
 def _heads_html(heads: Sequence[Head]) -> str:
     """One row of heads, or two where some have parts; ``data-column`` marks those that sort."""
     rows, column = ["", ""], 0
@@ -166,7 +187,7 @@ def ledger_html(frame: pd.DataFrame) -> str:
         varied = {2: BACKBONES[row["backbone"]], 3: COVARIANCES.get(row["covariance"], "")}
         varied |= {4: AGGREGATIONS.get(row["aggregation"], "")}
         detector = ", ".join(filter(None, (MODELS[row["model"]], varied.get(row["table"], ""))))
-        texts = [detector, str(row["table"]), DATASETS[row["dataset"]], row["level"]]
+        texts = [detector, str(row["table"]), row["dataset"].upper(), row["level"]]
         line = [Cell(text, text, kind="text") for text in texts]
         line.append(Cell(mean_std(row["mean"], row["std"]), row["mean"]))
         here = row["ours_published"] if row["model"] == "padim_ace" else row["ours_model"]
@@ -179,7 +200,10 @@ def ledger_html(frame: pd.DataFrame) -> str:
         line += [_number(row[f"ours_{name}"]) for name in ("equation", "centred", "by_masks")]
         body.append(line)
     counts = frame["verdict"].value_counts()
-    summary = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("reproduced", "differs", "not run"))
+    summary = ", ".join(
+        f"{counts.get(word, 0)} {said}"
+        for word, said in (("reproduced", "reproduced"), ("differs", "differ"), ("not run", "not run"))
+    )
     notes = [f"{letter}: {note}." for note, letter in letters.items()]
     return table_html(heads, body, f"The paper's {len(frame)} numbers: {summary}.", frame, "ledger", notes)
 

@@ -136,9 +136,9 @@ def verdict(paper_mean: float, paper_std: float, ours: Sequence[float]) -> Verdi
 
 
 HUB_BACKBONES = {
-    "convnextv2_tiny": "ConvNeXt V2 weights",
-    "swinv2_tiny_window8_256": "Swin V2 weights",
-    "mobilevit_xs": "MobileViT weights",
+    "convnextv2_tiny": "its weights",
+    "swinv2_tiny_window8_256": "its weights",
+    "mobilevit_xs": "its weights",
     "resnet50": "the ResNet-50 weights that anomalib's DFM loads",
     "vit_b_16_plus_240": "the CLIP weights that anomalib's WinCLIP loads",
 }
@@ -163,7 +163,7 @@ def why_not_run(cell: Any, not_run: NotRun) -> str:
     if cell.backbone in HUB_BACKBONES:
         return (
             f"{HUB_BACKBONES[cell.backbone]} come from a model hub, out of reach of the machine of this run; "
-            f"with network: add {cell.backbone} to `backbones` in config/paper.yaml, "
+            f"with network: add `{cell.backbone}` to `backbones` in `config/paper.yaml`, "
             "then `make book PROFILE=paper`"
         )
     return "not in the committed results; with the data: `make book PROFILE=paper PADIM_ACE_DATA=<folder>`"

@@ -29,14 +29,13 @@ BACKBONES = {
 DATASETS = {
     "mstar": "MSTAR",
     "hrsid": "HRSID",
-    "ssdd": "SSDD",
-    "ssdd_kmeans": "SSDD, targets removed by k-means",
+    "ssdd": "SSDD by masks",
+    "ssdd_kmeans": "SSDD by k-means",
     "demo_vehicle": "Simulated vehicles",
     "demo_sea": "Simulated open sea",
     "demo_harbour": "Simulated harbour",
 }
-TITLES = DATASETS | {"ssdd": "SSDD by masks", "ssdd_kmeans": "SSDD by k-means"}
-"""Names of datasets where SSDD stands twice, its targets removed by the release's masks and by k-means."""
+"""SSDD stands twice: its targets are removed by the release's masks, or by k-means as the paper says."""
 MODELS = {"padim_ace": "PaDiM-ACE", "padim": "PaDiM", "dfm": "DFM", "winclip": "WinCLIP"}
 COVARIANCES = {"full": "Full", "diagonal": "Diagonal", "isotropic": "Isotropic"}
 AGGREGATIONS = {
@@ -244,7 +243,7 @@ def in_words(frame: pd.DataFrame) -> str:
         ]
         name = f"{row.label} {row.reading}".strip()
         said.append(f"{name}, {row.level}: {', '.join(values)}.")
-    return f"{TITLES[frame['dataset'].iloc[0]]}: {' '.join(said)}" if said else ""
+    return f"{DATASETS[frame['dataset'].iloc[0]]}: {' '.join(said)}" if said else ""
 
 
 def ledger(
