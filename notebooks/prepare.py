@@ -23,7 +23,7 @@ import json
 from IPython.display import HTML, Markdown, display
 
 from data_prep import figures, prepare, read_manifest
-from padim_ace import tables
+from padim_ace import html_tables, tables
 from padim_ace.figures import show
 from padim_ace.results import project_path
 
@@ -53,7 +53,7 @@ show(
 # ## Counts
 
 # %% tags=["hide-input"]
-HTML(figures.counts(manifest).to_html(classes="results", border=0))
+HTML(html_tables.frame_html(figures.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"))
 
 # %% tags=["hide-input"]
 Markdown("\n".join(f"- {line}" for line in figures.report_lines(preparation)))

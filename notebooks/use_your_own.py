@@ -100,7 +100,8 @@ engine.fit(model, datamodule=data)
 
 # %%
 (metrics,) = engine.test(model, datamodule=data, verbose=False)
-pd.Series(metrics).rename("on the test half").to_frame().style.format(lambda value: f"{100 * value:.1f} %")
+percent = {name: f"{100 * value:.1f} %" for name, value in metrics.items()}
+pd.Series(percent, name="on the test half").to_frame().style
 
 # %% [markdown]
 # ## Heat maps

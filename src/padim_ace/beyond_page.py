@@ -15,6 +15,7 @@ from padim_ace.html_tables import Cell, Head, frame_html, table_html
 from padim_ace.tables import DATASETS
 
 MINUS = "\N{MINUS SIGN}"
+MARK = "\N{THIN SPACE}▲"
 
 
 def _title(dataset: str, level: str) -> str:
@@ -44,7 +45,7 @@ def comparison_html(frame: pd.DataFrame, caption: str, name: str) -> str:
                 continue
             row = found.iloc[0]
             title = f"{_gain_text(row['gain'], row['gain_half'])} over PaDiM on the same {row['seeds']} seeds"
-            text = f"{row['mean']:.1f} ± {row['half']:.1f}{' ▲' if row['wins'] else ''}"
+            text = f"{row['mean']:.1f} ± {row['half']:.1f}{MARK if row['wins'] else ''}"
             line.append(Cell(text, float(row["mean"]), bool(row["mean"] == best[dataset, level]), title))
         body.append(line)
     return table_html(heads, body, caption, frame, name)
@@ -56,7 +57,7 @@ def best_html(best: pd.DataFrame, caption: str, name: str) -> str:
     body = []
     for row in best.to_dict("records"):
         column = _title(row["dataset"], row["level"])
-        gain = _gain_text(row["gain"], row["gain_half"]) + (" ▲" if row["wins"] else "")
+        gain = _gain_text(row["gain"], row["gain_half"]) + (MARK if row["wins"] else "")
         line = [Cell(column, column, kind="text"), Cell(row["named"], row["named"], kind="text")]
         line += [Cell(f"{row[of]:.2f}", row[of]) for of in ("mean", "padim")]
         body.append([*line, Cell(gain, row["gain"], bool(row["wins"]))])

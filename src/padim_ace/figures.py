@@ -133,12 +133,13 @@ def localisation(
         By detector, the score above which a pixel is in the predicted mask.
     """
     columns = 1 + 2 * len(heats)
+    side = min(1.8, 8.6 / columns)  # of a panel, in inches
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             len(images),
             columns,
             squeeze=False,
-            figsize=(8.6, 8.6 / columns * len(images) + 0.5),
+            figsize=(columns * side, len(images) * side + 0.5),
             layout="constrained",
         )
         for row, line in enumerate(axes):
