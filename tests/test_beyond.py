@@ -50,7 +50,7 @@ def test_the_best_row_of_a_column_stands_beside_padim(gain, wins):
     frame = beyond.comparison(scores(gain), "auroc", [("ssdd", "image")])
     best = beyond.best_rows(frame, "ace", "image labels")
     (row,) = best.to_dict("records")
-    assert row["named"] == "ACE with the mined signature" and row["wins"] is wins
+    assert row["named"] == "mined signature" and row["wins"] is wins
     assert row["padim"] == pytest.approx(90) and row["mean"] == pytest.approx(90 + 100 * gain)
     html = beyond_page.best_html(best, "caption", "name")
     assert ("▲" in html) is wins
@@ -60,7 +60,7 @@ def test_the_best_row_of_a_column_stands_beside_padim(gain, wins):
 def test_the_best_row_with_masks_is_not_compared_with_rows_that_have_none():
     frame = beyond.comparison(scores(0.2), "auroc", [("ssdd", "image")])
     assert beyond.best_rows(frame, "ace", "masks")["named"].tolist() == [
-        "ACE with the masked signature, background shared"
+        "masked signature, background shared"
     ]
     assert beyond.best_rows(frame, "glrt", "masks").empty
 

@@ -125,16 +125,15 @@ def comparison(scores: pd.DataFrame, metric: str, columns=COLUMNS) -> pd.DataFra
 
 
 def _in_words(detector: str, signature: str) -> str:
-    statistic, _, kind = detector.partition("_")
-    background = f", background {BACKGROUNDS[f'_{kind}']}" if kind else ""
-    return f"{STATISTICS[statistic]} with the {signature} signature{background}"
+    kind = detector.partition("_")[2]
+    return f"{signature} signature" + (f", background {BACKGROUNDS[f'_{kind}']}" if kind else "")
 
 
 def best_rows(frame: pd.DataFrame, statistic: str, supervision: str) -> pd.DataFrame:
     """The best detector of a statistic with this supervision in each column of a :func:`comparison`.
 
-    One row per column of the comparison, with ``padim``, the mean of PaDiM, and ``named``, the detector in
-    words. The test images picked these rows; their intervals know nothing of that.
+    One row per column of the comparison, with ``padim``, the mean of PaDiM, and ``named``, its signature and
+    background in words. The test images picked these rows; their intervals know nothing of that.
     """
     kinds = [signature for signature, word in SUPERVISION.items() if word == supervision]
     rows = frame[frame["detector"].str.startswith(statistic) & frame["signature"].isin(kinds)]
@@ -156,9 +155,10 @@ def wins_by_detector(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (detector, signature), found in frame.groupby(["detector", "signature"], sort=False):
         if signature:
+            statistic = STATISTICS[detector.partition("_")[0]]
             rows.append(
                 {
-                    "detector": _in_words(detector, signature),
+                    "detector": f"{statistic} with the {_in_words(detector, signature)}",
                     "supervision": SUPERVISION[signature],
                     "above": int(found["wins"].sum()),
                     "below": int((found["gain"] < -found["gain_half"]).sum()),

@@ -53,7 +53,7 @@ def comparison_html(frame: pd.DataFrame, caption: str, name: str) -> str:
 
 def best_html(best: pd.DataFrame, caption: str, name: str) -> str:
     """The rows of :func:`padim_ace.beyond.best_rows` as a table."""
-    heads: list[Head] = [(head, []) for head in ("Column", "Best row", "AUROC", "PaDiM", "Gain")]
+    heads: list[Head] = [(head, []) for head in ("Column", "Best", "AUROC", "PaDiM", "Gain")]
     body = []
     for row in best.to_dict("records"):
         column = _title(row["dataset"], row["level"])
