@@ -28,9 +28,9 @@ from dataclasses import asdict
 
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
-from padim_ace import results
+from padim_ace import html_tables, results
 from padim_ace.baselines import run_baselines, write_not_run
 from padim_ace.dataset import PreparedDataset
 from padim_ace.experiment import Settings
@@ -74,11 +74,11 @@ results.write_scores(frame, folder / "scores.csv")
 # AUROC on the test split in %, mean over the seeds, and what was not run.
 
 # %% tags=["hide-input"]
-shown = frame[frame["metric"] == "auroc"].pivot_table(
-    index="detector", columns="level", values="value", sort=False
-)
-display((100 * shown).round(1))
+auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
+shown = auroc.pivot_table(index="detector", columns="level", values="value", sort=False).reset_index()
+display(HTML(html_tables.frame_html(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f")))
 if missing:
-    display(pd.DataFrame([asdict(row) for row in missing]))
+    left_out = pd.DataFrame([asdict(row) for row in missing]).rename(columns=str.capitalize)
+    display(HTML(html_tables.frame_html(left_out, "Not run here.", f"not_run_{dataset}")))
 else:
     display(Markdown("Everything was run."))

@@ -22,7 +22,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from IPython.display import HTML
 
+from padim_ace import html_tables
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
 from padim_ace.experiment import Settings
@@ -45,4 +47,5 @@ for folder, step in zip(prepared, every, strict=True):
 # %% tags=["hide-input"]
 frame = pd.DataFrame(rows, columns=list(COLUMNS))
 write_text(frame.to_csv(index=False, lineterminator="\n"), project_path(results) / "fill.csv")
-frame.pivot(index="measure", columns="dataset", values="value").round(3)
+wide = frame.pivot(index="measure", columns="dataset", values="value").reset_index()
+HTML(html_tables.frame_html(wide, "How well the fill is told from background.", "fill", ".3f"))

@@ -29,9 +29,9 @@ import time
 
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
-from padim_ace import results
+from padim_ace import html_tables, results
 from padim_ace.backbones import load_backbone
 from padim_ace.dataset import PreparedDataset
 from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, PADIM_GLRT, READINGS, SUPERVISION, TABLES
@@ -72,12 +72,17 @@ display(
 # The roles that each seed draws, and how many of the features it keeps come from each stage (coarse to fine).
 
 # %% tags=["hide-input"]
-pd.DataFrame(
+drawn = pd.DataFrame(
     [
-        {"seed": s.seed, **pd.Series(s.roles).value_counts(), "features": [len(f) for f in s.subset.stages]}
+        {
+            "Seed": s.seed,
+            **pd.Series(s.roles).value_counts(),
+            "features by stage": ", ".join(str(len(kept)) for kept in s.subset.stages),
+        }
         for s in experiment.seeds
     ]
-).set_index("seed")
+)
+HTML(html_tables.frame_html(drawn, "Images by role, and features by stage.", f"seeds_{dataset}"))
 
 # %% tags=["hide-input", "hide-output"]
 scores = experiment.run(folder)
@@ -123,7 +128,7 @@ experiment.forget(folder)
 
 # %% tags=["hide-input"]
 columns = ["detector", "covariance", "aggregation", "signature", "convention"]
-shown = frame[frame["metric"] == "auroc"].pivot_table(
-    index=columns, columns="level", values="value", sort=False
-)
-(100 * shown).round(1)
+auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
+shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
+caption = f"{dataset}, {backbone}: AUROC in %."
+HTML(html_tables.frame_html(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", ".1f"))

@@ -78,7 +78,9 @@ model = PadimAce(
     seed=seed,
 )
 engine = Engine(
-    default_root_dir=results, enable_progress_bar=False, enable_model_summary=False
+    default_root_dir=results,
+    enable_progress_bar=False,
+    enable_model_summary=False,
 )
 engine.fit(model, datamodule=data)
 {
@@ -147,6 +149,8 @@ figures.show(
 # (an exported `Padim` does not: anomalib leaves out the antialiasing), so that it predicts the same.
 
 # %%
+from contextlib import chdir
+
 from anomalib.deploy import OpenVINOInferencer
 
 checkpoint = engine.trainer.checkpoint_callback.best_model_path
@@ -158,7 +162,8 @@ new_file = shown[0].image_path
 onnx = engine.export(loaded, "onnx", export_root=results)
 
 # %%
-exported = OpenVINOInferencer(onnx).predict(new_file)  # it reads ONNX as well as OPENVINO
+with chdir(results):  # where anomalib puts OpenVINO's cache
+    exported = OpenVINOInferencer(onnx).predict(new_file)  # it reads ONNX as well as OPENVINO
 apart = abs(np.squeeze(exported.anomaly_map) - expected.anomaly_map[0].numpy()).max()
 pd.DataFrame(
     {

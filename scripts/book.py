@@ -269,6 +269,7 @@ def pdf(profile: str) -> None:
         page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
         page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
         page.emulate_media(media="print")
+        page.add_style_tag(content="section > h2 { break-before: page }")  # a chapter
         PDF.parent.mkdir(parents=True, exist_ok=True)
         page.pdf(
             path=str(PDF),

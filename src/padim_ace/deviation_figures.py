@@ -246,12 +246,12 @@ def fill_figure(
         figure, axes = plt.subplots(1, 2, figsize=(6.6, 3), layout="constrained")
         axes[0].imshow(normal, cmap="gray")
         axes[0].set_title("target erased, fill outlined", fontsize=9)
-        drawn = axes[1].imshow(correlation, cmap=HEAT, vmin=-0.2, vmax=1)
+        heat = plt.get_cmap(HEAT).with_extremes(bad="0.5")  # at the border, where no window fits
+        drawn = axes[1].imshow(correlation, cmap=heat, vmin=-0.2, vmax=1)
         axes[1].set_title("correlation of neighbouring pixels", fontsize=9)
         for axis in axes:
             axis.contour(filled, levels=[0.5], colors=COLOURS[1], linewidths=0.9)
-            rows, columns = filled.shape  # the correlation has no value at the border: one frame for both
-            axis.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+            axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         figure.colorbar(drawn, ax=axes, shrink=0.8)
     inside, outside = np.nanmean(correlation[filled]), np.nanmean(correlation[~filled])
