@@ -145,7 +145,7 @@ def localisation(
         for row, line in enumerate(axes):
             line[0].imshow(images[row], cmap="gray", vmin=0, vmax=255)
             name = names[row]  # a tile's is long: its ends tell it from others
-            line[0].set_ylabel(name if len(name) <= 16 else f"{name[:4]}…{name[-9:]}", fontsize=8)
+            line[0].set_ylabel(name if len(name) <= 16 else f"{name[:5]}…{name[-9:]}", fontsize=8)
             panels = iter(line[1:])
             for detector, heat in heats.items():
                 next(panels).imshow(heat[row], cmap=HEAT, vmin=float(heat.min()), vmax=float(heat.max()))
