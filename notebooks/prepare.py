@@ -4,7 +4,7 @@
 # :::{admonition} This notebook
 # :class: dropdown note
 # Reads a raw release (or simulates one); writes a prepared dataset: PNG files, `manifest.csv` and
-# `preparation.json` ([format](prepared_format.md)). Needs no GPU; takes about 20 s for the 5,171 chips of MSTAR on
+# `preparation.json` ([format](prepared_format.md)). Needs no GPU; takes half a minute for the 5,171 chips of MSTAR on
 # two cores, seconds for the others. Run again, it resumes.
 # :::
 
