@@ -13,7 +13,7 @@
 # :::
 
 # %% tags=["parameters"]
-results = "results/paper"  # a folder with scores.csv and provenance.json, and perhaps fill.csv, clamp.csv, histograms.csv
+results = "results/paper"  # a folder with scores.csv, fill.csv, clamp.csv, histograms.csv and provenance.json
 published = "book/published.csv"  # the paper's numbers
 backbone = "resnet18"
 
@@ -26,63 +26,21 @@ from data_prep import scenes
 from data_prep.target_removal import remove_by_mask
 from padim_ace import deviation_effects as effects_of
 from padim_ace import deviation_figures as drawn
+from padim_ace import deviation_page as page
 from padim_ace import html_tables, tables
 from padim_ace.backbones import load_backbone
-from padim_ace.deviation_effects import by_seed
 from padim_ace.figures import show
 from padim_ace.fill_visibility import filled_region, window_correlation
-from padim_ace.html_tables import Cell
-from padim_ace.published import IN_PAPER, read_published
+from padim_ace.published import read_published
 from padim_ace.results import project_path, read_scores
 
 folder = project_path(results)
 scores = read_scores(folder / "scores.csv")
 paper = read_published(project_path(published))
 titles = tables.DATASETS
-datasets = [name for name in ("mstar", "ssdd") if name in set(scores["dataset"])]
-measured = {
-    name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
-    if (folder / f"{name}.csv").is_file()
-    else None
-    for name in ("fill", "clamp", "histograms")
-}
-
-
-def say(value, form=".2f"):
-    """A number as text, with a true minus sign and none before a zero."""
-    text = format(value, form)
-    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
-
-
-def in_tens(value):
-    """A small number as 3.9·10⁻⁶."""
-    if not value:
-        return "0"
-    digits, _, power = f"{value:.1e}".partition("e")
-    return f"{digits}·10{str(int(power)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-
-
-def number(value, form=".2f"):
-    return Cell("–", -1e3) if pd.isna(value) else Cell(say(value, form), float(value))
-
-
-def word(text):
-    return Cell(text, text, kind="text")
-
-
-def draw(heads, body, caption, data, name):
-    """Show a table; a head is a string, or a string and the heads of its parts."""
-    heads = [(head, []) if isinstance(head, str) else head for head in heads]
-    display(HTML(html_tables.table_html(heads, body, caption, data, name)))
-
-
-def with_std(mean, std, form="+.1f"):
-    return say(mean, form) + (f" ± {std:.1f}" if pd.notna(std) else "")
-
-
-def absent(what, how):
-    return Markdown(f"*{what}: not in these results; {how}.*")
-
+fill, clamp, histograms = (
+    pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("fill", "clamp", "histograms")
+)
 
 # %% [markdown]
 # | | Deviation from the paper's text | Where in the code |
@@ -105,94 +63,22 @@ def absent(what, how):
 # ## D1 to D5, each switched alone
 
 # %% tags=["hide-input"]
-found = (
-    pd.concat([effects_of.effects(scores, name, backbone) for name in datasets])
-    if datasets
-    else pd.DataFrame()
-)
-if found.empty:
-    display(absent("AUROC of MSTAR and SSDD", "`make book PROFILE=paper`"))
-
-
-def effect_cell(rows):
-    if rows.empty:
-        return Cell("–", -1e3)
-    row = rows.iloc[0]
-    title = f"{row['before']:.2f} to {row['after']:.2f}, {row['seeds']} seeds"
-    return Cell(with_std(row["effect"], row["std"]), float(row["effect"]), title=title)
-
-
-for name in datasets:
-    part = found[found["dataset"] == name]
-    body = []
-    for deviation in sorted(part["deviation"].unique()):
-        line = [word(deviation), word(effects_of.COVARIANCE[deviation])]
-        for level in ("image", "pixel"):
-            for direction in ("corrected", "introduced"):
-                chosen = part[
-                    (part["deviation"] == deviation)
-                    & (part["level"] == level)
-                    & (part["direction"] == direction)
-                ]
-                line.append(effect_cell(chosen))
-        body.append(line)
-    ends = {
-        f"{convention}, {level}": by_seed(scores, name, level, backbone, convention=convention)
-        for convention in ("published", "centred")
-        for level in ("image", "pixel")
-    }
-    stated = "; ".join(f"{key} {values.mean():.2f}" for key, values in ends.items() if len(values))
-    caption = (
-        f"{titles[name]}: change of AUROC in points (mean ± standard deviation over the seeds, paired) when one "
-        "deviation is corrected in the published code, or introduced in the detector as it is meant. AUROC with full "
-        f"covariance, in %: {stated}."
-    )
-    directions = ["corrected", "introduced"]
-    heads = ["Deviation", "Covariance", ("Image AUROC", directions), ("Pixel AUROC", directions)]
-    draw(heads, body, caption, part, f"deviations_{name}")
+found = pd.concat([effects_of.effects(scores, name, backbone) for name in ("mstar", "ssdd")])
+for name in dict.fromkeys(found["dataset"]):
+    display(HTML(page.effects_html(found, scores, name, backbone)))
 
 # %% tags=["hide-input"]
-if not found.empty:
-    figure, alt = drawn.effects_figure(found, titles)
-    display(
-        show(
-            figure, alt, "Each deviation switched alone; the bars are one standard deviation over the seeds."
-        )
-    )
+figure, alt = drawn.effects_figure(found, titles)
+show(figure, alt, "Each deviation switched alone; the bars are one standard deviation over the seeds.")
 
 # %% tags=["hide-input"]
-lines = []
-for name in datasets:
-    part = found[(found["dataset"] == name) & (found["level"] == "image")]
-    for direction, verb in (("corrected", "correcting"), ("introduced", "introducing")):
-        rows = part[part["direction"] == direction]
-        if len(rows):
-            most = rows.loc[rows["effect"].abs().idxmax()]
-            base = {"corrected": "the published code", "introduced": "the detector as it is meant"}[direction]
-            lines.append(
-                f"- {titles[name]}: in {base}, {verb} {most['deviation']} has the largest effect on image AUROC, "
-                f"{with_std(most['effect'], most['std'])} points ({most['before']:.1f} to {most['after']:.1f})."
-            )
-for name in datasets:
-    part = found[(found["dataset"] == name) & (found["level"] == "image") & (found["deviation"] != "D2")]
-    together = by_seed(scores, name, "image", backbone, convention="centred") - by_seed(
-        scores, name, "image", backbone, convention="published"
-    )
-    lines.append(
-        f"- {titles[name]}: D1, D3, D4 and D5 corrected together change image AUROC by {say(together.mean(), '+.1f')} points; "
-        f"the four corrected alone add up to {say(part[part['direction'] == 'corrected']['effect'].sum(), '+.1f')}, and the "
-        f"four introduced alone to {say(part[part['direction'] == 'introduced']['effect'].sum(), '+.1f')}."
-    )
-Markdown(
-    "\n".join(lines)
-    + "\n\nThe effects do not add up, because one deviation hides another: a signature that is scrambled is "
-    "scrambled whether or not it was centred first, and a deviation corrected alone leaves the others in place. Both "
-    "directions are needed to see what each does."
-    if datasets
-    else ""
-)
+Markdown(page.effects_in_words(found, scores, backbone))
 
 # %% [markdown]
+# The effects do not add up, because one deviation hides another: a signature that is scrambled is scrambled whether or not
+# it was centred first, and a deviation corrected alone leaves the others in place. Both directions are needed to see what
+# each does.
+#
 # ### D1: whitening the wrong way round
 #
 # ACE is a cosine after whitening: $\hat x = \Sigma^{-1/2}(x-\mu)$ has unit covariance, so that a direction in which the
@@ -259,26 +145,9 @@ show(
 
 # %% tags=["hide-input"]
 apart = effects_of.aggregation_spread(scores)
-if apart.empty:
-    display(absent("The four aggregations", "`make book PROFILE=paper`"))
-else:
-    worst = apart.groupby("level")["largest"].max()
-    four = paper[paper["table"] == 4].groupby("level")["mean"].agg(lambda means: means.max() - means.min())
-    text = (
-        f"In {apart['compared'].sum()} settings (dataset, backbone, reading, seed, level) all four aggregations were run. "
-        f"Between any two of the four lie at most {in_tens(worst['pixel'])} points of pixel AUROC and "
-        f"{in_tens(worst['image'])} points of image AUROC"
-        + (", a pair of images whose scores agree to the last digits of a float changing places. " if worst["image"] else ". ")
-        + f"In the paper's Table 4 it is {four['pixel']:.2f} and {four['image']:.2f} points."
-    )
-    body = []
-    for (name, convention), rows in apart.groupby(["dataset", "convention"]):
-        by_level = rows.set_index("level")["largest"]
-        line = [word(titles[name]), word(tables.READINGS[convention]), number(rows["compared"].iloc[0], "d")]
-        body.append(line + [Cell(in_tens(by_level[level]), by_level[level]) for level in ("image", "pixel")])
-    display(Markdown(text))
-    heads = ["Dataset", "Reading", "Compared", "Image AUROC, points", "Pixel AUROC, points"]
-    draw(heads, body, "The largest difference between any two of the four aggregations.", apart, "aggregations")
+display(Markdown(page.aggregations_in_words(apart, paper)))
+caption = "The largest difference between any two of the four aggregations."
+display(HTML(page.aggregations_html(apart, caption, "aggregations")))
 
 # %% [markdown]
 # ## D7: nothing was seeded
@@ -287,40 +156,11 @@ else:
 # same detector moves from seed to seed:
 
 # %% tags=["hide-input"]
-NAMED = {
-    "PaDiM": {"detector": "padim", "signature": "", "convention": ""},
-    "PaDiM-ACE, published code": {"detector": "ace", "signature": "mean", "convention": "published"},
-    "PaDiM-ACE, equation (1)": {"detector": "ace", "signature": "mean", "convention": "equation"},
-    "PaDiM-ACE, centred": {"detector": "ace", "signature": "mean", "convention": "centred"},
-    "PaDiM-ACE, centred, target pixels": {"detector": "ace", "signature": "masked", "convention": "centred"},
-}
 # The spread of PaDiM and PaDiM-ACE in the paper is that of its SSDD, whose targets were removed by k-means.
-for name in sorted({*datasets, "ssdd_kmeans"} & set(scores["dataset"])):
-    parts = {
-        level: effects_of.seed_spread(scores, name, level, backbone, NAMED) for level in ("image", "pixel")
-    }
-    frame = pd.concat([part.assign(level=level) for level, part in parts.items()])
-    body = [
-        [
-            word(row.setting),
-            word(row.level),
-            number(row.seeds, "d"),
-            *(number(value) for value in (row.mean, row.std, row.least, row.greatest)),
-        ]
-        for row in frame.itertuples()
-    ]
-    heads = ["Detector", "Level", "Seeds", "Mean", "Std", "Least", "Greatest"]
-    told = paper[
-        (paper["table"] == 1)
-        & (paper["dataset"] == IN_PAPER.get(name))
-        & paper["model"].isin(["padim", "padim_ace"])
-    ]
-    if len(told):
-        stds = (f"{tables.MODELS[row.model]} {row.level} {row.std:.2f}" for row in told.itertuples())
-        text = f"standard deviations in the paper, over three runs: {', '.join(stds)} points."
-        display(Markdown(f"{titles[name]}: {text}"))
+for name in ("mstar", "ssdd", "ssdd_kmeans"):
+    display(Markdown(page.paper_spread_in_words(paper, name)))
     caption = f"{titles[name]}: AUROC in % over seeds of splits and features."
-    draw(heads, body, caption, frame, f"seeds_{name}")
+    display(HTML(page.spread_html(effects_of.seed_spread(scores, name, backbone), caption, f"seeds_{name}")))
 
 # %% [markdown]
 # ## D8: the baseline that can't run
@@ -350,56 +190,13 @@ show(
 )
 
 # %% tags=["hide-input"]
-fill = measured["fill"]
-LABELS = {
-    "correlation_background": "correlation of neighbouring pixels, background",
-    "correlation_fill": "correlation of neighbouring pixels, fill",
-    "window_auroc": "AUROC, windows of fill against windows of background",
-    "image_auroc": "AUROC, anomalous images against normals, by the least correlated window",
-    "padim_image_auroc": "PaDiM: image AUROC, normals with a second fill against the same without",
-    "padim_pixel_auroc": "PaDiM: pixel AUROC of the second fill",
-    "padim_pixel_auroc_before": "PaDiM: pixel AUROC of the same place without it",
-}
-if fill is None:
-    display(absent("How visible the fill is", "run `notebooks/fill_visibility.py` on the prepared datasets"))
-else:
-    wide = fill.pivot(index="measure", columns="dataset", values="value")
-    names = [name for name in ("mstar", "ssdd", "ssdd_kmeans") if name in wide.columns]
-    for name in names:
-        column = wide[name]
-        text = (
-            f"**{titles[name]}** ({column['images']:.0f} pairs). Neighbouring pixels correlate by "
-            f"{say(column['correlation_background'])} in the background and by {say(column['correlation_fill'])} in the fill, "
-            f"and by that alone windows of fill are told from windows of background with an AUROC of "
-            f"{100 * column['window_auroc']:.1f} %. A detector that gives each image the correlation of its least correlated "
-            f"window, and so looks for the fill and never for a target, separates the anomalous images from the normals with "
-            f"an image AUROC of **{100 * column['image_auroc']:.1f} %**."
-        )
-        if "padim_image_auroc" in column.dropna():
-            text += (
-                f" Does PaDiM use this? {column['padim_images']:.0f} test normals were filled a second time, in a place that "
-                "shows background. Against the same images without that fill PaDiM's image AUROC is "
-                f"{100 * column['padim_image_auroc']:.1f} % (50 % is chance); the pixels of the second fill have a pixel "
-                f"AUROC of {100 * column['padim_pixel_auroc']:.1f} %, {100 * column['padim_pixel_auroc_before']:.1f} % before "
-                "the fill."
-            )
-        display(Markdown(text))
-    body = [
-        [word(label), *(number(wide.loc[measure, name], ".3f") for name in names)]
-        for measure, label in LABELS.items()
-        if measure in wide.index
-    ]
-    caption = "How well the fill is told from background (fractions)."
-    draw(["Measure", *(titles[n] for n in names)], body, caption, fill, "fill")
-    display(
-        Markdown(
-            "A high image AUROC on such a benchmark can thus be had without finding a single target, and says nothing by "
-            "itself about images that never held one. A dataset with background images of its own, as HRSID, does not have "
-            "this flaw."
-        )
-    )
+display(Markdown(page.fill_in_words(fill)))
+display(HTML(page.fill_html(fill, "How well the fill is told from background (fractions).", "fill")))
 
 # %% [markdown]
+# A high image AUROC on such a benchmark can thus be had without finding a single target, and says nothing by itself about
+# images that never held one. A dataset with background images of its own, as HRSID, does not have this flaw.
+#
 # (ssdd-in-two-ways)=
 # ## SSDD, its targets removed in two ways
 #
@@ -408,72 +205,15 @@ else:
 # images, same splits, same seeds:
 
 # %% tags=["hide-input"]
-if "ssdd_kmeans" not in set(scores["dataset"]):
-    display(absent("SSDD prepared by k-means", "`make book PROFILE=paper` with the dataset `ssdd_kmeans`"))
-else:
-    rows = []
-    for label, where in NAMED.items():
-        for level in ("image", "pixel"):
-            both = pd.concat(
-                [by_seed(scores, name, level, backbone, **where) for name in ("ssdd", "ssdd_kmeans")], axis=1
-            ).dropna()
-            if both.empty:
-                continue
-            both.columns = ["masks", "kmeans"]
-            model = "padim" if label == "PaDiM" else "padim_ace"
-            cell = paper[
-                (paper["table"] == 1)
-                & (paper["dataset"] == "ssdd")
-                & (paper["model"] == model)
-                & (paper["level"] == level)
-            ]
-            told = label in ("PaDiM", "PaDiM-ACE, published code") and len(cell)
-            difference = both["kmeans"] - both["masks"]
-            rows.append(
-                {
-                    "detector": label,
-                    "level": level,
-                    "masks": both["masks"].mean(),
-                    "masks_std": both["masks"].std(),
-                    "kmeans": both["kmeans"].mean(),
-                    "kmeans_std": both["kmeans"].std(),
-                    "difference": difference.mean(),
-                    "difference_std": difference.std(),
-                    "paper": cell["mean"].iloc[0] if told else np.nan,
-                    "paper_std": cell["std"].iloc[0] if told else np.nan,
-                }
-            )
-    frame = pd.DataFrame(rows)
-    body = [
-        [
-            word(row.detector),
-            word(row.level),
-            Cell(with_std(row.masks, row.masks_std, ".1f"), row.masks),
-            Cell(with_std(row.kmeans, row.kmeans_std, ".1f"), row.kmeans),
-            Cell(with_std(row.difference, row.difference_std), row.difference),
-            Cell(
-                with_std(row.paper, row.paper_std, ".2f") if pd.notna(row.paper) else "–",
-                row.paper if pd.notna(row.paper) else -1,
-            ),
-        ]
-        for row in frame.itertuples()
-    ]
-    heads = ["Detector", "Level", "By masks", "By k-means", "Difference", "Paper"]
-    caption = "SSDD with its targets removed by its masks and by k-means: AUROC in %, difference in points (paired)."
-    draw(heads, body, caption, frame, "ssdd_removal")
-    row = frame[(frame["detector"] == "PaDiM") & (frame["level"] == "image")]
-    if len(row):
-        row = row.iloc[0]
-        display(
-            Markdown(
-                f"PaDiM's image AUROC on SSDD is {row['masks']:.1f} % by masks and {row['kmeans']:.1f} % by k-means, a "
-                f"difference of {with_std(row['difference'], row['difference_std'])} points; the paper has {row['paper']:.2f} %. "
-                "Ships that are left in the training normals are background to the detector, and in the test normals they "
-                "are targets that count as false alarms."
-            )
-        )
+removal = effects_of.removal_effect(scores, paper, backbone)
+caption = "SSDD with its targets removed by its masks and by k-means: AUROC in %, difference in points (paired)."
+display(HTML(page.removal_html(removal, caption, "ssdd_removal")))
+display(Markdown(page.removal_in_words(removal)))
 
 # %% [markdown]
+# Ships that are left in the training normals are background to the detector, and in the test normals they are targets that
+# count as false alarms.
+#
 # ## D10: clamped scores
 #
 # anomalib's post-processor subtracts a threshold (of the best F1 on the validation images) from a score, divides by the
@@ -481,55 +221,10 @@ else:
 # the range become equal, and a tied pair counts half. All other numbers in this book are of raw scores.
 
 # %% tags=["hide-input"]
-clamp = measured["clamp"]
-if clamp is None:
-    display(absent("The effect of the clamp", "run `notebooks/image_scores.py` on the scored datasets"))
-else:
-    clamp["change"] = 100 * (clamp["clamped"] - clamp["raw"])
-    clamp = clamp[clamp["backbone"] == backbone]
-    keys = ["dataset", "detector", "covariance", "aggregation", "signature", "convention"]
-    summary = (
-        clamp.groupby(keys, sort=False)
-        .agg(
-            raw=("raw", "mean"),
-            clamped=("clamped", "mean"),
-            change=("change", "mean"),
-            tied=("tied", "mean"),
-            most=("change", lambda values: values.loc[values.abs().idxmax()]),
-        )
-        .reset_index()
-    )
-    most = clamp.loc[clamp["change"].abs().idxmax()]
-    shown = {
-        (where["detector"], where["signature"], where["convention"]): label for label, where in NAMED.items()
-    }
-    strongest = shown.get(
-        (most["detector"], most["signature"], most["convention"]), f"{most['detector']}, {most['convention']}"
-    )
-    display(
-        Markdown(
-            f"Over {len(clamp)} runs the clamp ties {100 * clamp['tied'].mean():.1f} % of the test images at 0 or 1 on "
-            f"average. It changes image AUROC by at most {abs(most['change']):.2f} points ("
-            f"{titles[most['dataset']]}, {strongest}, seed {most['seed']}), "
-            f"and by {clamp['change'].abs().mean():.2f} points on average."
-        )
-    )
-    body = [
-        [
-            word(titles[row.dataset]),
-            word(shown[row.detector, row.signature, row.convention]),
-            number(100 * row.raw),
-            number(100 * row.clamped),
-            number(row.change, "+.2f"),
-            number(row.most, "+.2f"),
-            number(100 * row.tied, ".1f"),
-        ]
-        for row in summary.itertuples()
-        if row.covariance == "full" and (row.detector, row.signature, row.convention) in shown
-    ]
-    heads = ["Dataset", "Detector", "Raw", "Clamped", "Mean change", "Largest change", "Tied, %"]
-    caption = "Image AUROC in % from raw and from clamped scores, mean over the seeds; changes in points. The CSV has all detectors."
-    draw(heads, body, caption, clamp, "clamp")
+clamp = clamp[clamp["backbone"] == backbone]
+display(Markdown(page.clamp_in_words(clamp)))
+caption = "Image AUROC in % from raw and from clamped scores, mean over the seeds; changes in points."
+display(HTML(page.clamp_html(effects_of.clamp_effect(clamp), caption, "clamp")))
 
 # %% [markdown]
 # ## Score histograms
@@ -538,22 +233,16 @@ else:
 # images apart. PaDiM's distance has no upper bound, ACE's cosine lies in [−1, 1].
 
 # %% tags=["hide-input"]
-histograms = measured["histograms"]
-if histograms is None:
-    display(absent("The histograms", "run `notebooks/image_scores.py` on the scored datasets"))
-else:
-    histograms = histograms[(histograms["backbone"] == backbone) & histograms["dataset"].isin(titles)]
-    columns = {
-        ("padim", "", ""): "PaDiM",
-        ("ace", "mean", "published"): "ACE, published",
-        ("ace", "mean", "equation"): "ACE, equation (1)",
-        ("ace", "mean", "centred"): "ACE, centred",
-        ("ace", "masked", "centred"): "ACE, target pixels",
-    }
-    figure, alt = drawn.histogram_figure(histograms, columns, titles)
-    display(
-        show(figure, alt, "Image scores of normal and anomalous test images (each histogram sums to one).")
-    )
+histograms = histograms[histograms["backbone"] == backbone]
+columns = {
+    ("padim", "", ""): "PaDiM",
+    ("ace", "mean", "published"): "ACE, published",
+    ("ace", "mean", "equation"): "ACE, equation (1)",
+    ("ace", "mean", "centred"): "ACE, centred",
+    ("ace", "masked", "centred"): "ACE, target pixels",
+}
+figure, alt = drawn.histogram_figure(histograms, columns, titles)
+show(figure, alt, "Image scores of normal and anomalous test images (each histogram sums to one).")
 
 # %% [markdown]
 # ## Where the numbers come from

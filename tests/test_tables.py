@@ -245,3 +245,24 @@ def test_localisation_page_counts_what_the_masks_touch(tmp_path):
     )
     (shown,) = figures.localisation_page(tmp_path / "maps.npz", "Test")
     assert "1 of 2 images for PaDiM" in shown.data and "0 of 2 images for PaDiM-ACE" in shown.data
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [(-1.5, ".1f", "−1.5"), (-0.001, "+.2f", "0.00"), (2, "+.0f", "+2"), (3, "d", "3")],
+)
+def test_numbers_have_a_true_minus_and_a_zero_has_no_sign(value, form, text):
+    assert html_tables.number_text(value, form) == text
+
+
+def test_a_frame_is_drawn_as_it_is_with_pairs_of_heads():
+    columns = pd.MultiIndex.from_tuples(
+        [("Class", ""), ("train", "normal"), ("train", "anomalous"), ("all", "")]
+    )
+    frame = pd.DataFrame([["T72", 3, 0.125, float("nan")]], columns=columns)
+    html = html_tables.frame_html(frame, "caption", "name", ".1f")
+    heads, body = html.split("</thead>")
+    assert heads.count("<tr>") == 2 and 'colspan="2" scope="colgroup">train</th>' in heads
+    assert re.findall(r">([^<>]+)</t[hd]>", body) == ["T72", "3", "0.1", "–"]
+    csv = base64.b64decode(re.search(r"base64,([^\"]+)", body)[1]).decode()
+    assert csv.splitlines() == ["Class,train normal,train anomalous,all", "T72,3,0.125,"]

@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 
 from padim_ace.beyond import BACKGROUNDS, COLUMNS, STATISTICS, SUPERVISION, by_seed, interval
 from padim_ace.figures import COLOURS, INK, STYLE
-from padim_ace.html_tables import Cell, Head, frame_html, table_html
+from padim_ace.html_tables import Cell, Head, frame_html, number_text, table_html
 from padim_ace.tables import DATASETS
 
-MINUS = "\N{MINUS SIGN}"
 MARK = "\N{THIN SPACE}▲"
 
 
@@ -23,7 +22,7 @@ def _title(dataset: str, level: str) -> str:
 
 
 def _gain_text(gain: float, half: float) -> str:
-    return f"{gain:+.2f} ± {half:.2f}".replace("-", MINUS)
+    return f"{number_text(gain, '+.2f')} ± {half:.2f}"
 
 
 def comparison_html(frame: pd.DataFrame, caption: str, name: str) -> str:

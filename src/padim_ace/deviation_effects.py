@@ -7,7 +7,6 @@ are differences of the same seed, so that the spread of splits and features canc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,14 @@ import pandas as pd
 
 COVARIANCE = {"D1": "full", "D2": "diagonal", "D3": "full", "D4": "full", "D5": "full"}
 """The covariance with which each deviation is measured: D2 is about the diagonal one."""
+SETTINGS = {
+    "PaDiM": {"detector": "padim", "signature": "", "convention": ""},
+    "PaDiM-ACE, published code": {"detector": "ace", "signature": "mean", "convention": "published"},
+    "PaDiM-ACE, equation (1)": {"detector": "ace", "signature": "mean", "convention": "equation"},
+    "PaDiM-ACE, centred": {"detector": "ace", "signature": "mean", "convention": "centred"},
+    "PaDiM-ACE, centred, target pixels": {"detector": "ace", "signature": "masked", "convention": "centred"},
+}
+"""The detectors that the chapter on the deviations follows, by what they are called there."""
 EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "effect", "std", "seeds")
 
 
@@ -87,14 +94,57 @@ def aggregation_spread(scores: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def seed_spread(
-    scores: pd.DataFrame, dataset: str, level: str, backbone: str, settings: Mapping[str, Mapping[str, str]]
-) -> pd.DataFrame:
-    """D7: mean, standard deviation, least and greatest AUROC (percent) over the seeds, of named settings."""
+def seed_spread(scores: pd.DataFrame, dataset: str, backbone: str) -> pd.DataFrame:
+    """D7: mean, standard deviation, least and greatest AUROC (percent) over the seeds, of :data:`SETTINGS`.
+
+    Columns: setting, level, seeds, mean, std, least, greatest.
+    """
     rows = []
-    for name, where in settings.items():
-        values = by_seed(scores, dataset, level, backbone, **where)
-        if len(values):
-            spread = values.std() if len(values) > 1 else np.nan
-            rows.append((name, len(values), values.mean(), spread, values.min(), values.max()))
-    return pd.DataFrame(rows, columns=["setting", "seeds", "mean", "std", "least", "greatest"])
+    for level in ("image", "pixel"):
+        for name, where in SETTINGS.items():
+            values = by_seed(scores, dataset, level, backbone, **where)
+            if len(values):
+                spread = values.std() if len(values) > 1 else np.nan
+                rows.append((name, level, len(values), values.mean(), spread, values.min(), values.max()))
+    return pd.DataFrame(rows, columns=["setting", "level", "seeds", "mean", "std", "least", "greatest"])
+
+
+def removal_effect(scores: pd.DataFrame, paper: pd.DataFrame, backbone: str) -> pd.DataFrame:
+    """SSDD with its targets removed by its masks and by k-means: AUROC (percent) over the seeds of both.
+
+    One row per setting of :data:`SETTINGS` and level: ``masks``, ``kmeans`` and their paired ``difference``
+    with standard deviations, and the ``paper``'s number where the setting is one of the paper's.
+    """
+    in_paper = {"PaDiM": "padim", "PaDiM-ACE, published code": "padim_ace"}
+    paper = paper[(paper["table"] == 1) & (paper["dataset"] == "ssdd")]
+    rows = []
+    for name, where in SETTINGS.items():
+        for level in ("image", "pixel"):
+            ways = [by_seed(scores, dataset, level, backbone, **where) for dataset in ("ssdd", "ssdd_kmeans")]
+            both = pd.concat(ways, axis=1, keys=["masks", "kmeans"]).dropna()
+            if both.empty:
+                continue
+            both["difference"] = both["kmeans"] - both["masks"]
+            cell = paper[(paper["model"] == in_paper.get(name)) & (paper["level"] == level)]
+            row = {"setting": name, "level": level, **both.mean(), **both.std().add_suffix("_std")}
+            row |= {"paper": cell["mean"].max(), "paper_std": cell["std"].max()}  # of one cell, or NaN
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def clamp_effect(clamp: pd.DataFrame) -> pd.DataFrame:
+    """D10: image AUROC (percent) from raw and from clamped scores, of :data:`SETTINGS`.
+
+    ``clamp`` are the rows of ``clamp.csv`` of one backbone, as fractions. One row per dataset and setting:
+    means over the seeds of ``raw``, ``clamped``, their ``change`` and the part of images ``tied``, and the
+    largest change of a seed, ``most``.
+    """
+    called = {tuple(where.values()): name for name, where in SETTINGS.items()}
+    rows = clamp[clamp["covariance"] == "full"]
+    keys = zip(rows["detector"], rows["signature"], rows["convention"], strict=True)
+    rows = rows.assign(setting=[called.get(key, "") for key in keys]).query("setting != ''")
+    percent = rows[["raw", "clamped", "tied"]] * 100
+    percent = percent.assign(change=percent["clamped"] - percent["raw"])
+    grouped = percent.groupby([rows["dataset"], rows["setting"]], sort=False)
+    most = grouped["change"].agg(lambda change: change.loc[change.abs().idxmax()])
+    return grouped.mean().assign(most=most).reset_index()

@@ -208,10 +208,14 @@ def ledger_html(frame: pd.DataFrame) -> str:
     return table_html(heads, body, f"The paper's {len(frame)} numbers: {summary}.", frame, "ledger", notes)
 
 
+def number_text(value: float, form: str = ".2f") -> str:
+    """A number as text, with a true minus sign, and with none before a zero."""
+    text = format(value, form)
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
 def _number(value: Any, form: str = ".2f") -> Cell:
-    if pd.isna(value):
-        return Cell("–", -1e3)
-    return Cell(format(value, form).replace("-", "−"), float(value))
+    return Cell("–", -1e3) if pd.isna(value) else Cell(number_text(value, form), float(value))
 
 
 def provenance_html(results: Path | str) -> str:
