@@ -16,7 +16,7 @@ from data_prep.images import read_image, to_grey8
 from data_prep.prepared import Item, Record
 from data_prep.target_removal import KMeansRemoval, image_rng, remove_by_kmeans
 
-#: Standard operating conditions: class -> chips at 17° (train) and 15° (test) depression.
+#: Standard operating conditions, class -> chips at 17° (train) and 15° (test) depression.
 SOC_COUNTS = {
     "2S1": (299, 274),
     "BMP2": (233, 195),

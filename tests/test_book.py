@@ -253,6 +253,22 @@ def test_a_page_of_results_ends_with_what_its_numbers_rest_on(name):
 
 
 @built
+def test_no_sentence_of_a_docstring_is_taken_for_a_type():
+    """Napoleon reads what stands before a colon in an attribute's docstring as the attribute's type."""
+    wrong = {}
+    for path in (book.HTML / "api").glob("*.html"):
+        types = re.findall(
+            r"Type<span class=\"colon\">:</span></dt>\s*<dd[^>]*>(.*?)</dd>", path.read_text(), re.DOTALL
+        )
+        sentences = [
+            text for text in (re.sub("<[^>]+>", "", found).strip() for found in types) if " " in text
+        ]
+        if sentences:
+            wrong[path.name] = sentences
+    assert not wrong
+
+
+@built
 def test_every_module_is_in_the_api_reference(pages):
     for package, folder in (("padim_ace", "src/padim_ace"), ("data_prep", "data_prep")):
         for path in (ROOT / folder).glob("[!_]*.py"):

@@ -24,7 +24,7 @@ class BackboneSpec:
     """What the registry knows of a backbone."""
 
     timm_name: str
-    """timm's architecture and tag: the tag names the weights."""
+    """timm's architecture and tag; the tag names the weights."""
     out_indices: tuple[int, ...]
     """The stages whose features make the embedding, fine to coarse."""
     channels_last: bool = False

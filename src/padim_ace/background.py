@@ -32,7 +32,7 @@ from padim_ace.pyramid import (
 )
 
 REGULARISATION = 0.01
-"""Added to each variance, as PaDiM does: keeps a covariance of few images invertible."""
+"""Added to each variance, as PaDiM does; it keeps a covariance of few images invertible."""
 SHRINKAGES = (0.0, 0.01, 0.1, 0.3, 1.0)
 """Weights of the pooled covariance among which held-out images choose."""
 

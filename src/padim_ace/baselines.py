@@ -33,13 +33,13 @@ from padim_ace.metrics import Histogram, Truth, image_metrics
 from padim_ace.results import write_text
 
 Model = Any
-"""An anomalib model. Its class is imported where it is made: that takes ten seconds."""
+"""An anomalib model. Its class is imported where it is made, for that takes ten seconds."""
 BACKBONES = {"rx": "", "rx_shared": "", "dfm": "resnet50", "winclip": "vit_b_16_plus_240"}
 """The baselines, and what stands in the column ``backbone`` of their scores."""
 RESNET50 = "timm/resnet50.a1_in1k"
 CLIP = "timm/vit_base_patch16_plus_clip_240.laion400m_e31"
 NOT_RUN = ("dataset", "detector", "backbone", "reason", "command")
-"""The columns of ``not_run.csv``: what a run left out, why, and the command that would run it."""
+"""The columns of ``not_run.csv``, what a run left out, why, and the command that would run it."""
 
 
 class Tally:

@@ -133,7 +133,7 @@ class PreparedDataset:
 
     @property
     def has_masks(self) -> bool:
-        """Whether every anomalous image has a mask: pixel metrics need them."""
+        """Whether every anomalous image has a mask; pixel metrics need them."""
         return bool((self.manifest.loc[self.anomalous, "mask"] != "").all())
 
     @staticmethod

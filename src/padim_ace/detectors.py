@@ -84,7 +84,7 @@ class Detector:
 
     @property
     def pool(self) -> str:
-        """The signature that is gathered for it: subspaces of all dimensions are parts of one."""
+        """The signature that is gathered for it; subspaces of all dimensions are parts of one."""
         return "subspace" if self.family == "subspace" else self.signature
 
     @property
@@ -178,7 +178,7 @@ CANDIDATES: list[Detector] = [d for d in BEYOND if d.name == "ace" and ":" in d.
 """Those among which the validation images choose how many patches to mine, and how many dimensions to keep.
 """
 PADIM_GLRT = Detector("glrt", "full", "", "subspace", "centred")
-"""Kelly's statistic with a target subspace: what localises best where images have labels and no masks."""
+"""Kelly's statistic with a target subspace, what localises best where images have labels and no masks."""
 SUPERVISION: list[Detector] = [
     Detector("ace", "full", "", f"{signature}/{images}", "centred")
     for signature in ("masked", f"mined:{DEFAULT_PATCHES}")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 COVARIANCE = {"D1": "full", "D2": "diagonal", "D3": "full", "D4": "full", "D5": "full"}
-"""The covariance with which each deviation is measured: D2 is about the diagonal one."""
+"""The covariance with which each deviation is measured; D2 is about the diagonal one."""
 SETTINGS = {
     "PaDiM": {"detector": "padim", "signature": "", "convention": ""},
     "PaDiM-ACE, published code": {"detector": "ace", "signature": "mean", "convention": "published"},

@@ -15,7 +15,7 @@ from padim_ace.maps import patch_weights
 from padim_ace.pyramid import Embedding, block_orders, divides
 
 CPU_IMAGES = 4
-"""Images that go through the backbone at a time on a CPU: all between two layers then stays in its caches."""
+"""Images that go through the backbone at a time on a CPU, to stay in its caches from layer to layer."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Embedder(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the finest grid: one score each."""
+        """Rows and columns of the finest grid, with one score each."""
         return self.sizes[-1]
 
     @property

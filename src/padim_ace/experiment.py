@@ -51,7 +51,7 @@ class Settings:
     features: int = 100
     image_size: tuple[int, int] = (256, 256)
     batch_size: int = 64
-    """Factors, sums and histograms are read once a batch: a larger one makes many seeds cheaper."""
+    """Factors, sums and histograms are read once a batch, so a larger one makes many seeds cheaper."""
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 2

@@ -159,7 +159,7 @@ class Histogram:
 _STEPS = BINS / 2 - 0.01
 """Bins per unit of a bounded score."""
 _DROPPED = 14
-"""Bits of a float32 that its bin ignores: of 23 for the fraction, 9 are left."""
+"""Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left."""
 _SMALLEST = (127 - 32) << 9
 """The leading bits of 2⁻³²."""
 

@@ -36,7 +36,7 @@ RUNS = 3  # "across three experimental runs": every caption of the paper
 DETECTORS = {"padim_ace": "ace", "padim": "padim", "dfm": "dfm", "winclip": "winclip", "rx": "rx"}
 CONVENTIONS = ("published", "equation", "centred")
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
-"""The paper's datasets, and which of ours was prepared as it says: it removed SSDD's targets by k-means."""
+"""The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
 SIGNATURE = "mean"  # the paper's: the mean of anomalous embeddings
 

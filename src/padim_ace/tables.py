@@ -35,7 +35,7 @@ DATASETS = {
     "demo_sea": "Simulated open sea",
     "demo_harbour": "Simulated harbour",
 }
-"""SSDD stands twice: its targets are removed by the release's masks, or by k-means as the paper says."""
+"""SSDD stands twice; its targets are removed by the release's masks, or by k-means as the paper says."""
 MODELS = {"padim_ace": "PaDiM-ACE", "padim": "PaDiM", "dfm": "DFM", "winclip": "WinCLIP"}
 COVARIANCES = {"full": "Full", "diagonal": "Diagonal", "isotropic": "Isotropic"}
 AGGREGATIONS = {
