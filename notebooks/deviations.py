@@ -186,7 +186,7 @@ figure, alt = drawn.fill_figure(erased, filled_region(scene.image, erased), wind
 show(
     figure,
     alt,
-    "A simulated vehicle with its target erased, and the correlation of neighbouring pixels in a 15 px window.",
+    "A simulated vehicle with its target erased, and the correlation of neighbouring pixels in a 15 px window; grey: none fits.",
 )
 
 # %% tags=["hide-input"]
