@@ -350,6 +350,19 @@ def test_a_page_fits_a_phone(read, name):
 
 
 @seen
+def test_the_api_fits_a_phone(chromium):
+    context = chromium.new_context(viewport=NARROW, java_script_enabled=False)
+    page, wide = context.new_page(), {}
+    for path in sorted((book.HTML / "api").glob("*.html")):
+        page.goto(f"{chromium.address}/api/{path.name}")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > NARROW["width"]:
+            wide[path.stem] = width
+    context.close()
+    assert not wide
+
+
+@seen
 @pytest.mark.parametrize(
     ("media", "width"), [("screen", 1300), ("print", 688)]
 )  # A4 within make pdf's margins
