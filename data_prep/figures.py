@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from padim_ace.figures import COLOURS, STYLE
+from padim_ace.html_tables import number_text
 
 OUTLINE = COLOURS[4]
 LIMIT = 3.5  # robust z above which a mask's area is an outlier
@@ -141,8 +142,7 @@ def outlier_figure(folder: Path, unlike: pd.DataFrame, most: int = 12) -> Figure
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()
         for axis, record in zip(axes.flat, shown.to_dict("records"), strict=False):
-            z = f"{record['z']:+.1f}".replace("-", "\N{MINUS SIGN}")
-            title = f"{record['class']}, {record['area']:.3g} %\nz = {z}"
+            title = f"{record['class']}, {record['area']:.3g} %\nz = {number_text(record['z'], '+.1f')}"
             mask = _grey(folder / record["mask"]) > 0
             _panel(axis, _grey(folder / record["path"]), mask, title)
             axis.title.set_fontsize(8)

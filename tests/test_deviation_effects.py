@@ -120,6 +120,8 @@ def test_the_largest_effect_of_the_clamp_keeps_its_sign():
     assert numbers == pytest.approx([65, 63, -2, -5, 25])
     said = page.clamp_in_words(clamp)
     assert "ties 25.0 %" in said and "at most 5.00 points (SSDD by masks, PaDiM, seed 1)" in said
+    mined = clamp.assign(detector="ace", signature="mined:4", convention="centred")
+    assert "(SSDD by masks, PaDiM-ACE, centred, mined:4, seed 1)" in page.clamp_in_words(mined)
 
 
 def test_the_fill_in_words_and_as_a_table():

@@ -266,3 +266,9 @@ def test_a_frame_is_drawn_as_it_is_with_pairs_of_heads():
     assert re.findall(r">([^<>]+)</t[hd]>", body) == ["T72", "3", "0.1", "–"]
     csv = base64.b64decode(re.search(r"base64,([^\"]+)", body)[1]).decode()
     assert csv.splitlines() == ["Class,train normal,train anomalous,all", "T72,3,0.125,"]
+
+
+def test_a_note_names_what_was_not_run_once():
+    frame = tables.compare(tables.table_settings(2), SCORES, "hrsid", PAPER, 2)
+    html = html_tables.to_html(frame, "caption")
+    assert "<li>ConvNeXt V2 weights come from" in html

@@ -226,7 +226,8 @@ def clamp_in_words(clamp: pd.DataFrame) -> str:
     most = clamp.loc[change.abs().idxmax()]
     which = {"padim": "PaDiM", "ace": "PaDiM-ACE"}.get(most["detector"], most["detector"])
     reading = READINGS.get(most["convention"], most["convention"])
-    detector = ", ".join(filter(None, (which, reading)))
+    signature = "" if most["signature"] == "mean" else most["signature"]
+    detector = ", ".join(filter(None, (which, reading, signature)))
     return (
         f"Over {len(clamp)} runs the clamp ties {100 * clamp['tied'].mean():.1f} % of the test images at 0 "
         f"or 1 on average. It changes image AUROC by at most {change.abs().max():.2f} points "

@@ -53,7 +53,9 @@ def to_html(frame: pd.DataFrame, caption: str, first: str = "Model", name: str =
             row = part.iloc[0] if len(part) else None
             line += _level_cells(row, frame[frame["level"] == level], with_paper[level])
         body.append(line)
-        notes += [f"{label}: {note.removeprefix(f'{label}: ')}." for note in group["note"] if note]
+        notes += [
+            f"{note if note.startswith(label) else f'{label}: {note}'}." for note in group["note"] if note
+        ]
     legend = f"{ALONE} {BESIDE}" if any(with_paper.values()) else ALONE
     return table_html(heads, body, f"<strong>{caption}.</strong> {legend}", frame, name, notes)
 

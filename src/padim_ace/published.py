@@ -136,9 +136,9 @@ def verdict(paper_mean: float, paper_std: float, ours: Sequence[float]) -> Verdi
 
 
 HUB_BACKBONES = {
-    "convnextv2_tiny": "its weights",
-    "swinv2_tiny_window8_256": "its weights",
-    "mobilevit_xs": "its weights",
+    "convnextv2_tiny": "ConvNeXt V2 weights",
+    "swinv2_tiny_window8_256": "Swin V2 weights",
+    "mobilevit_xs": "MobileViT weights",
     "resnet50": "the ResNet-50 weights that anomalib's DFM loads",
     "vit_b_16_plus_240": "the CLIP weights that anomalib's WinCLIP loads",
 }
