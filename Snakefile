@@ -58,7 +58,7 @@ def modules(source, found=None):
             names = [node.module, *(f"{node.module}.{name}" for name in names)]
         for name in names:
             path = name.replace(".", "/").replace("padim_ace/", "src/padim_ace/")
-            path = f"{path}/__init__.py" if path == "data_prep" else f"{path}.py"
+            path = f"{path}/__init__.py" if Path(path).is_dir() else f"{path}.py"
             if path.startswith(("src/", "data_prep/")) and path not in found and Path(path).is_file():
                 found.add(path)
                 modules(path, found)
@@ -184,7 +184,7 @@ rule collect:
         provenance=f"{RESULTS}/provenance.json",
         joined=expand(f"{RESULTS}/{{name}}", name=["not_run.csv", "supervision.csv", "selection.csv", "seeds.json"]),
     run:
-        from padim_ace.results import collect
+        from padim_ace.experiment.results import collect
 
         collect([Path(path).parent for path in input.scores], Path(output.scores).parent)
 
@@ -291,7 +291,7 @@ rule book:
         results=["results/demo/scores.csv", "results/paper/scores.csv"],
         prose=sorted(str(path) for path in Path("book").rglob("*") if path.is_file() and "_build" not in path.parts),
         script="scripts/book.py",
-        documented=sorted(str(path) for folder in ("src/padim_ace", "data_prep") for path in Path(folder).glob("*.py")),
+        documented=sorted(str(path) for folder in ("src/padim_ace", "data_prep") for path in Path(folder).rglob("*.py")),
     output:
         "book/_build/html/index.html",
     params:

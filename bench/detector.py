@@ -28,17 +28,17 @@ import numpy as np
 import torch
 
 from data_prep import prepare
-from padim_ace import results
-from padim_ace.ace import ace
-from padim_ace.backbones import load_backbone
-from padim_ace.background import Moments, fit_background
-from padim_ace.dataset import PreparedDataset, batches
-from padim_ace.detectors import PADIM, PADIM_ACE, Detector
-from padim_ace.embedding import CPU_IMAGES
-from padim_ace.experiment import Experiment, Settings
-from padim_ace.inner_products import Full, Shape
-from padim_ace.pyramid import flatten
-from padim_ace.reporting import metrics_frame
+from padim_ace.detect.backbones import load_backbone
+from padim_ace.detect.background import Moments, fit_background
+from padim_ace.detect.embedding import CPU_IMAGES
+from padim_ace.detect.inner_products import Full, Shape
+from padim_ace.detect.pyramid import flatten
+from padim_ace.detect.statistics import ace
+from padim_ace.experiment import results
+from padim_ace.experiment.dataset import PreparedDataset, batches
+from padim_ace.experiment.detectors import PADIM, PADIM_ACE, Detector
+from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.reporting import metrics_frame
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = [

@@ -24,9 +24,10 @@ import numpy as np  # noqa: E402
 import straightforward  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from data_prep import mstar, target_removal  # noqa: E402
+from data_prep import target_removal  # noqa: E402
+from data_prep.datasets import mstar
 from data_prep.images import read_grey8  # noqa: E402
-from data_prep.scenes import vehicle  # noqa: E402
+from data_prep.simulation.scenes import vehicle  # noqa: E402
 
 PLAIN, RESEEDED, CONVERGED, OURS = "KMeans + SciPy", "the same, seed 1", "the same, tol=0", "data_prep"
 ASKED = 0.99  # of the mean IoU with the converged k-means, over all of MSTAR's chips

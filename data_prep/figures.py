@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from padim_ace.figures import COLOURS, STYLE
-from padim_ace.html_tables import number_text
+from padim_ace.report.figures import COLOURS, STYLE
+from padim_ace.report.html_tables import number_text
 
 OUTLINE = COLOURS[4]
 LIMIT = 3.5  # robust z above which a mask's area is an outlier

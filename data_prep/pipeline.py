@@ -14,10 +14,12 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from data_prep import folder, hrsid, mstar, prepared, simulate, ssdd
+from data_prep import prepared
+from data_prep.datasets import folder, hrsid, mstar, ssdd
 from data_prep.errors import DataError
 from data_prep.prepared import Item, Record
-from data_prep.scenes import SCENES
+from data_prep.simulation import simulate
+from data_prep.simulation.scenes import SCENES
 
 
 class Dataset(NamedTuple):

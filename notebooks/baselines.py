@@ -30,10 +30,11 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from padim_ace import html_tables, results
-from padim_ace.baselines import run_baselines, write_not_run
-from padim_ace.dataset import PreparedDataset
-from padim_ace.experiment import Settings
+from padim_ace.experiment import results
+from padim_ace.experiment.baselines import run_baselines, write_not_run
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.experiment import Settings
+from padim_ace.report import html_tables
 
 torch.set_num_threads(threads)
 start = time.perf_counter()
@@ -76,7 +77,13 @@ results.write_scores(frame, folder / "scores.csv")
 # %% tags=["hide-input"]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index="detector", columns="level", values="value", sort=False).reset_index()
-display(HTML(html_tables.frame_html(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f")))
+display(
+    HTML(
+        html_tables.frame_html(
+            shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f"
+        )
+    )
+)
 if missing:
     left_out = pd.DataFrame([asdict(row) for row in missing]).rename(columns=str.capitalize)
     display(HTML(html_tables.frame_html(left_out, "Not run here.", f"not_run_{dataset}")))

@@ -23,8 +23,8 @@ import json
 import pandas as pd
 from IPython.display import HTML, display
 
-from padim_ace import beyond, beyond_page, figures, html_tables
-from padim_ace.results import project_path, read_scores
+from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.report import beyond, beyond_page, figures, html_tables
 
 folder = project_path(results)
 scores = read_scores(folder / "scores.csv")
@@ -84,7 +84,9 @@ figures.show(
 # The test images have no part in it.
 
 # %% tags=["hide-input"]
-HTML(beyond_page.selection_html(selection, "Seeds by what their validation images chose.", "beyond_selection"))
+HTML(
+    beyond_page.selection_html(selection, "Seeds by what their validation images chose.", "beyond_selection")
+)
 
 # %% [markdown]
 # How much the covariance of each place is *shrunk* towards the pooled one is chosen by the likelihood of normal patches held out from training.
@@ -94,7 +96,9 @@ HTML(beyond_page.selection_html(selection, "Seeds by what their validation image
 # %% tags=["hide-input"]
 recorded = json.loads((folder / "seeds.json").read_text())
 of_backbone = {
-    name.removesuffix(f"-{backbone}"): seeds for name, seeds in recorded.items() if name.endswith(f"-{backbone}")
+    name.removesuffix(f"-{backbone}"): seeds
+    for name, seeds in recorded.items()
+    if name.endswith(f"-{backbone}")
 }
 caption = (
     "Mean log-likelihood of held-out normal patches by the weight of the pooled covariance, less that of the weight 0; "
@@ -119,8 +123,12 @@ HTML(beyond_page.comparison_html(auroc, "AUROC, %. Best of a column in bold.", "
 for statistic, supervision in (("ace", "image labels"), ("glrt", "image labels"), ("ace", "masks")):
     best = beyond.best_rows(auroc, statistic, supervision)
     needs = {"image labels": "image labels only", "masks": "masks of the training images"}[supervision]
-    caption = f"<strong>{beyond.STATISTICS[statistic]}, {needs}.</strong> AUROC in %, gain over PaDiM in points."
-    display(HTML(beyond_page.best_html(best, caption, f"beyond_best_{statistic}_{supervision.replace(' ', '_')}")))
+    caption = (
+        f"<strong>{beyond.STATISTICS[statistic]}, {needs}.</strong> AUROC in %, gain over PaDiM in points."
+    )
+    display(
+        HTML(beyond_page.best_html(best, caption, f"beyond_best_{statistic}_{supervision.replace(' ', '_')}"))
+    )
 
 # %% [markdown]
 # The first two tables choose from the same signatures: where ACE loses a column that Kelly's statistic wins, it is not the signature
@@ -131,7 +139,9 @@ for statistic, supervision in (("ace", "image labels"), ("glrt", "image labels")
 # how many below.
 
 # %% tags=["hide-input"]
-caption = "Columns of the table above in which a detector is above PaDiM, or below, by more than the interval."
+caption = (
+    "Columns of the table above in which a detector is above PaDiM, or below, by more than the interval."
+)
 display(HTML(beyond_page.wins_html(beyond.wins_by_detector(auroc), caption, "beyond_wins")))
 
 # %% [markdown]
@@ -140,7 +150,13 @@ display(HTML(beyond_page.wins_html(beyond.wins_by_detector(auroc), caption, "bey
 
 # %% tags=["hide-input"]
 removed_by_kmeans = beyond.comparison(scores, "auroc", [("ssdd_kmeans", "image"), ("ssdd_kmeans", "pixel")])
-display(HTML(beyond_page.comparison_html(removed_by_kmeans, "AUROC, %, of SSDD prepared by k-means.", "beyond_kmeans")))
+display(
+    HTML(
+        beyond_page.comparison_html(
+            removed_by_kmeans, "AUROC, %, of SSDD prepared by k-means.", "beyond_kmeans"
+        )
+    )
+)
 
 # %% [markdown]
 # ## Metrics that small targets need
@@ -150,9 +166,31 @@ display(HTML(beyond_page.comparison_html(removed_by_kmeans, "AUROC, %, of SSDD p
 
 # %% tags=["hide-input"]
 pixels = [("mstar", "pixel"), ("hrsid", "pixel"), ("ssdd", "pixel")]
-display(HTML(beyond_page.comparison_html(beyond.comparison(scores, "ap", pixels), "Pixel average precision, %.", "beyond_ap")))
-display(HTML(beyond_page.comparison_html(beyond.comparison(scores, "aupro", pixels), "AUPRO up to a false positive rate of 0.3, %.", "beyond_aupro")))
-display(HTML(beyond_page.comparison_html(beyond.comparison(scores, "auroc", pixels), "Pixel AUROC, % (the paper gives none for MSTAR, whose masks are those of the k-means itself).", "beyond_pixel")))
+display(
+    HTML(
+        beyond_page.comparison_html(
+            beyond.comparison(scores, "ap", pixels), "Pixel average precision, %.", "beyond_ap"
+        )
+    )
+)
+display(
+    HTML(
+        beyond_page.comparison_html(
+            beyond.comparison(scores, "aupro", pixels),
+            "AUPRO up to a false positive rate of 0.3, %.",
+            "beyond_aupro",
+        )
+    )
+)
+display(
+    HTML(
+        beyond_page.comparison_html(
+            beyond.comparison(scores, "auroc", pixels),
+            "Pixel AUROC, % (the paper gives none for MSTAR, whose masks are those of the k-means itself).",
+            "beyond_pixel",
+        )
+    )
+)
 
 # %% [markdown]
 # By row, how often each is above PaDiM in average precision and AUPRO, over the three datasets:
@@ -185,7 +223,13 @@ display(HTML(beyond_page.fewest_html(fewest, caption, "beyond_fewest")))
 
 # %% tags=["hide-input"]
 areas = pd.read_csv(folder / "areas.csv", keep_default_na=False).query("backbone == @backbone")
-display(HTML(beyond_page.areas_html(areas, "Image AUROC, %, by the part of the image that is target.", "beyond_areas")))
+display(
+    HTML(
+        beyond_page.areas_html(
+            areas, "Image AUROC, %, by the part of the image that is target.", "beyond_areas"
+        )
+    )
+)
 
 # %% [markdown]
 # **The pixels of MSTAR.** Signatures pooled without masks fall behind PaDiM there, those with masks gain most. [](localisation.md) shows why, in a book built

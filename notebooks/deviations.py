@@ -22,17 +22,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from data_prep import scenes
+from data_prep.simulation import scenes
 from data_prep.target_removal import remove_by_mask
-from padim_ace import deviation_effects as effects_of
-from padim_ace import deviation_figures as drawn
-from padim_ace import deviation_page as page
-from padim_ace import html_tables, tables
-from padim_ace.backbones import load_backbone
-from padim_ace.figures import show
-from padim_ace.fill_visibility import filled_region, window_correlation
-from padim_ace.published import read_published
-from padim_ace.results import project_path, read_scores
+from padim_ace.detect.backbones import load_backbone
+from padim_ace.experiment.fill_visibility import filled_region, window_correlation
+from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.paper.published import read_published
+from padim_ace.report import deviation_effects as effects_of
+from padim_ace.report import deviation_figures as drawn
+from padim_ace.report import deviation_page as page
+from padim_ace.report import html_tables, tables
+from padim_ace.report.figures import show
 
 folder = project_path(results)
 scores = read_scores(folder / "scores.csv")
@@ -206,7 +206,9 @@ display(HTML(page.fill_html(fill, "How well the fill is told from background (fr
 
 # %% tags=["hide-input"]
 removal = effects_of.removal_effect(scores, paper, backbone)
-caption = "SSDD with its targets removed by its masks and by k-means: AUROC in %, difference in points (paired)."
+caption = (
+    "SSDD with its targets removed by its masks and by k-means: AUROC in %, difference in points (paired)."
+)
 display(HTML(page.removal_html(removal, caption, "ssdd_removal")))
 display(Markdown(page.removal_in_words(removal)))
 

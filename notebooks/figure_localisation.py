@@ -13,8 +13,8 @@ maps = "build/demo/score/demo_sea-tf_efficientnet_lite0/maps.npz"  # empty: not 
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from padim_ace import figures, tables
-from padim_ace.results import project_path
+from padim_ace.experiment.results import project_path
+from padim_ace.report import figures, tables
 
 title = tables.DATASETS.get(dataset, dataset)
 profile = "demo" if dataset.startswith("demo") else "paper"

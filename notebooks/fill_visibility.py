@@ -24,12 +24,12 @@ import pandas as pd
 import torch
 from IPython.display import HTML
 
-from padim_ace import html_tables
-from padim_ace.backbones import load_backbone
-from padim_ace.dataset import PreparedDataset
-from padim_ace.experiment import Settings
-from padim_ace.fill_visibility import COLUMNS, correlation_measures, padim_measures, pairs, thinned
-from padim_ace.results import project_path, write_text
+from padim_ace.detect.backbones import load_backbone
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.experiment import Settings
+from padim_ace.experiment.fill_visibility import COLUMNS, correlation_measures, padim_measures, pairs, thinned
+from padim_ace.experiment.results import project_path, write_text
+from padim_ace.report import html_tables
 
 torch.set_num_threads(threads)
 network = load_backbone(backbone, image_size=(image_size, image_size))

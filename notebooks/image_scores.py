@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from padim_ace import html_tables
-from padim_ace.dataset import PreparedDataset
-from padim_ace.image_scores import area_frame, clamp_frame, histogram_frame, read_image_scores
-from padim_ace.results import project_path, write_text
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.image_scores import area_frame, clamp_frame, histogram_frame, read_image_scores
+from padim_ace.experiment.results import project_path, write_text
+from padim_ace.report import html_tables
 
 clamps, histograms, areas = [], [], []
 for run, folder in zip(runs, prepared, strict=True):

@@ -23,14 +23,19 @@ import json
 from IPython.display import HTML, Markdown, display
 
 from data_prep import figures, prepare, read_manifest
-from padim_ace import html_tables, tables
-from padim_ace.figures import show
-from padim_ace.results import project_path
+from padim_ace.experiment.results import project_path
+from padim_ace.report import html_tables, tables
+from padim_ace.report.figures import show
 
 title = tables.DATASETS.get(dataset, dataset)
 source = data if dataset in ("mstar", "ssdd", "hrsid") else raw
 folder = prepare(
-    dataset, project_path(source) if source else None, project_path(out), seed=seed, processes=processes, **settings
+    dataset,
+    project_path(source) if source else None,
+    project_path(out),
+    seed=seed,
+    processes=processes,
+    **settings,
 )
 manifest = read_manifest(folder)
 preparation = json.loads((folder / "preparation.json").read_text())
@@ -53,7 +58,11 @@ show(
 # ## Counts
 
 # %% tags=["hide-input"]
-HTML(html_tables.frame_html(figures.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"))
+HTML(
+    html_tables.frame_html(
+        figures.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
+    )
+)
 
 # %% tags=["hide-input"]
 Markdown("\n".join(f"- {line}" for line in figures.report_lines(preparation)))
@@ -80,4 +89,8 @@ show(
 unlike = figures.outliers(areas)
 display(Markdown(f"{len(unlike)} of {len(areas)} masks ({100 * len(unlike) / max(len(areas), 1):.1f} %)."))
 if len(unlike):
-    display(show(figures.outlier_figure(folder, unlike), f"The images of {title} with the most unusual mask areas."))
+    display(
+        show(
+            figures.outlier_figure(folder, unlike), f"The images of {title} with the most unusual mask areas."
+        )
+    )

@@ -31,13 +31,22 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from padim_ace import html_tables, results
-from padim_ace.backbones import load_backbone
-from padim_ace.dataset import PreparedDataset
-from padim_ace.detectors import BEYOND, CANDIDATES, DEVIATIONS, PADIM_GLRT, READINGS, SUPERVISION, TABLES
-from padim_ace.experiment import Experiment, Settings
-from padim_ace.image_scores import ImageScores, write_image_scores
-from padim_ace.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
+from padim_ace.detect.backbones import load_backbone
+from padim_ace.experiment import results
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.detectors import (
+    BEYOND,
+    CANDIDATES,
+    DEVIATIONS,
+    PADIM_GLRT,
+    READINGS,
+    SUPERVISION,
+    TABLES,
+)
+from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.image_scores import ImageScores, write_image_scores
+from padim_ace.experiment.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
+from padim_ace.report import html_tables
 
 torch.set_num_threads(threads)
 start = time.perf_counter()

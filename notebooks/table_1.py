@@ -23,9 +23,9 @@ published = "book/published.csv"  # the paper's numbers
 # %% tags=["hide-input", "headline"]
 from IPython.display import HTML
 
-from padim_ace import figures, html_tables, tables
-from padim_ace.published import read_not_run, read_published
-from padim_ace.results import project_path, read_scores
+from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.paper.published import read_not_run, read_published
+from padim_ace.report import figures, html_tables, tables
 
 scores = read_scores(project_path(results) / "scores.csv")
 paper = read_published(project_path(published))

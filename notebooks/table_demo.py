@@ -17,8 +17,8 @@ results = "results/demo"  # a folder with scores.csv and provenance.json
 # %% tags=["hide-input"]
 from IPython.display import HTML, display
 
-from padim_ace import html_tables, tables
-from padim_ace.results import project_path, read_scores
+from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.report import html_tables, tables
 
 scores = read_scores(project_path(results) / "scores.csv")
 settings = tables.demo_settings()

@@ -25,7 +25,9 @@ from urllib.request import Request, urlopen
 import nbformat
 import yaml
 
-from padim_ace import published, results, tables
+from padim_ace.experiment import results
+from padim_ace.paper import published
+from padim_ace.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "book/_build/html"
@@ -161,8 +163,8 @@ def _name_page(notebook: Any, page: str) -> None:
 def _api_pages(book: Path) -> None:
     """One page per module of the two packages, from the docstrings."""
     for package, folder in (("padim_ace", ROOT / "src/padim_ace"), ("data_prep", ROOT / "data_prep")):
-        for path in sorted(folder.glob("[!_]*.py")):
-            module = f"{package}.{path.stem}"
+        for path in sorted(folder.rglob("[!_]*.py")):
+            module = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
             page = f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
             results.write_text(page, book / "api" / f"{module}.md")
 
@@ -206,7 +208,7 @@ def _toc(book: Path) -> None:
 
 
 def _config(book: Path) -> None:
-    """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.tables.numbers."""
+    """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.tables.numbers."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
     scores = results.read_scores(ROOT / "results/paper/scores.csv")
     paper = published.read_published(ROOT / "book/published.csv")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from padim_ace.results import KEY, ResultsError, merge_scores, read_json
+from padim_ace.experiment.results import KEY, ResultsError, merge_scores, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,7 +54,7 @@ def compare(
     Parameters
     ----------
     expected, found
-        Tables of :func:`padim_ace.results.read_scores`.
+        Tables of :func:`padim_ace.experiment.results.read_scores`.
     runs
         The runs that were made here, as ``dataset-backbone``; rows of others are skipped.
     exact

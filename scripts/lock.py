@@ -3,7 +3,7 @@
 from importlib.metadata import distributions
 from pathlib import Path
 
-from padim_ace.results import write_text
+from padim_ace.experiment.results import write_text
 
 OURS = {"padim-ace", "pip"}
 HEAD = """\

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.scenes import sea, vehicle
+from data_prep.simulation.scenes import sea, vehicle
 
 SHIP = [30.0, 20.0, 50.0, 20.0, 50.0, 28.0, 30.0, 28.0]  # x, y of a rectangle: 20 x 8 px
 

@@ -1,0 +1,1 @@
+"""One module per dataset: what its release looks like, and how an image of it is read."""

@@ -1,0 +1,1 @@
+"""Simulated SAR images: speckle, clutter, targets, whole scenes."""

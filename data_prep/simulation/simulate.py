@@ -1,0 +1,100 @@
+"""Simulated datasets for the demo profile: raw images, masks and an index, as a release would have them.
+
+::
+
+    <raw>/images/<name>.png, <raw>/masks/<name>.png (of scenes with targets)
+    <raw>/index.csv         name,split,class
+    <raw>/simulation.json   dataset, seed, parameters
+
+They pass through the same target removal as the real data: `demo_vehicle` by k-means as MSTAR, `demo_sea` by
+its masks as SSDD; `demo_harbour` has pure backgrounds of its own as HRSID.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.erased import RemovalParameters, anomalous_and_erased
+from data_prep.errors import DataError
+from data_prep.images import read_grey8, read_mask
+from data_prep.prepared import Item, Record, code_checksum, encode_png, write_atomic
+from data_prep.simulation.scenes import SCENES
+from data_prep.target_removal import image_rng
+
+
+@dataclass(frozen=True)
+class Parameters(RemovalParameters):
+    """Parameters of a simulated dataset; `removal`, `looks` and `scenes` default to those in `SCENES`."""
+
+    scenes: int = 60
+    size: int = 128  # px
+    looks: int = 1
+    dilation: int = 11  # the scenes are smaller than SSDD's images
+
+    def __post_init__(self) -> None:
+        """Raise `DataError` for a parameter out of range."""
+        super().__post_init__()
+        for name, least in (("scenes", 4), ("size", 64), ("looks", 1)):
+            if getattr(self, name) < least:
+                raise DataError(name, f"at least {least}", f"{getattr(self, name)}", "change the parameter")
+
+
+def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None:
+    """Write the raw images of a simulated dataset to `raw`, unless they are there already.
+
+    Raises:
+        DataError: where `raw` holds other files.
+    """
+    header = {"dataset": dataset, "seed": seed, "code": code_checksum()}
+    header |= {key: getattr(parameters, key) for key in ("scenes", "size", "looks")}
+    done = raw / "simulation.json"
+    if done.exists() and json.loads(done.read_bytes()) == header:
+        return
+    strangers = (
+        [p.name for p in raw.iterdir() if p.name not in ("images", "masks", "index.csv")]
+        if raw.exists()
+        else []
+    )
+    if strangers and not done.exists():
+        raise DataError(raw, "an empty folder to simulate into", f"{strangers[0]!r}", "give another")
+    done.unlink(missing_ok=True)
+    for sub in ("images", "masks"):
+        (raw / sub).mkdir(parents=True, exist_ok=True)
+        for old in (raw / sub).iterdir():
+            old.unlink()
+    kind, rows = SCENES[dataset], []
+    backgrounds = round(kind.background_share * parameters.scenes)
+    for number in range(parameters.scenes):
+        name, split, targets = f"scene{number:04d}", "train" if number % 2 else "test", number >= backgrounds
+        rng = image_rng(seed, f"{dataset}/{name}")
+        scene = kind.scene(parameters.size, parameters.looks, split, targets, rng)
+        write_atomic(raw / "images" / f"{name}.png", encode_png(scene.image))
+        if targets:
+            write_atomic(raw / "masks" / f"{name}.png", encode_png(scene.mask.astype(np.uint8) * 255))
+        rows.append((name, split, scene.category if targets else "background"))
+    index = pd.DataFrame(rows, columns=["name", "split", "class"])
+    write_atomic(raw / "index.csv", index.to_csv(index=False, lineterminator="\n").encode())
+    write_atomic(done, json.dumps(header, indent=2).encode())
+
+
+def items(dataset: str, raw: Path, parameters: Parameters) -> tuple[list[Item], dict[str, Any]]:
+    """The simulated scenes by their index."""
+    found = []
+    for row in pd.read_csv(raw / "index.csv").to_dict("records"):
+        files = [raw / "images" / f"{row['name']}.png"]
+        if row["class"] != "background":
+            files.append(raw / "masks" / f"{row['name']}.png")
+        found.append(Item(row["name"], f"images/{row['name']}.png", row["split"], row["class"], tuple(files)))
+    return found, {}
+
+
+def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
+    """A scene with targets and its erased copy, or a background as it is."""
+    image = read_grey8(item.files[0])
+    if len(item.files) == 1:
+        return [Record(item.name, "normal", item.split, item.category, item.source, image)]
+    return anomalous_and_erased(item, image, read_mask(item.files[1], image.shape), parameters, seed)

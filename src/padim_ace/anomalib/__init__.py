@@ -1,0 +1,1 @@
+"""PaDiM-ACE as a model of anomalib."""

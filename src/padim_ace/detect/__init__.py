@@ -1,0 +1,1 @@
+"""The detector alone: a background, a target signature, a statistic, and the torch module that joins them."""

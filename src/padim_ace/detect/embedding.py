@@ -1,0 +1,154 @@
+"""From images to patch embeddings: backbone features in block order, and the random subset a seed keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.maps import patch_weights
+from padim_ace.detect.pyramid import Embedding, block_orders, divides
+
+CPU_IMAGES = 4
+"""Images that go through the backbone at a time on a CPU, to stay in its caches from layer to layer."""
+
+
+@dataclass(frozen=True)
+class FeatureSubset:
+    """The channels that a seed keeps, coarse to fine; the order of features in an embedding."""
+
+    stages: list[Int[Tensor, " _feature"]]
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], features: int, seed: int) -> FeatureSubset:
+        """A random subset of the channels of all stages together, as PaDiM draws it.
+
+        Args:
+            channels: of each stage, fine to coarse.
+            features: how many to keep.
+            seed: the same seed, the same subset.
+
+        Raises:
+            ValueError: if ``features`` is not in 1 … the number of channels.
+        """
+        total = sum(channels)
+        if not 1 <= features <= total:
+            raise ValueError(f"n_features: expected 1 to {total} (the backbone's channels), found {features}")
+        generator = torch.Generator().manual_seed(seed)
+        return cls.of(torch.randperm(total, generator=generator)[:features], channels)
+
+    @classmethod
+    def of(cls, index: Int[Tensor, " feature"], channels: Sequence[int]) -> FeatureSubset:
+        """From indices into the stages' channels laid end to end, fine to coarse (anomalib's order)."""
+        index = index.sort().values
+        bounds = torch.tensor([0, *channels]).cumsum(0).tolist()
+        parts = [
+            index[(index >= low) & (index < high)] - low
+            for low, high in zip(bounds, bounds[1:], strict=False)
+        ]
+        return cls(parts[::-1])
+
+    def index(self, channels: Sequence[int]) -> Int[Tensor, " feature"]:
+        """Indices into the stages' channels laid end to end fine to coarse, in this embedding's feature
+        order."""
+        offsets = torch.tensor([0, *channels[:-1]]).cumsum(0).tolist()[::-1]
+        return torch.cat([part + offset for part, offset in zip(self.stages, offsets, strict=True)])
+
+    def to(self, device: torch.device | str) -> FeatureSubset:
+        """The same subset with its indices on ``device``."""
+        return FeatureSubset([part.to(device) for part in self.stages])
+
+    def select(
+        self, embedding: Embedding, images: Int[Tensor, " chosen"] | None = None
+    ) -> list[Float[Tensor, "_place chosen _feature"]]:
+        """A new embedding with only these channels, and only the given images of the batch."""
+        if images is not None and images.device.type == "cpu":
+            return self._select_by_image(embedding, images.tolist())
+        result = []
+        for stage, channels in zip(embedding, self.stages, strict=True):
+            of_images = stage if images is None else stage.index_select(1, images)
+            result.append(of_images.gather(2, channels.expand(*of_images.shape[:2], -1)))
+        return result
+
+    def _select_by_image(self, embedding: Embedding, images: Sequence[int]) -> list[Tensor]:
+        """Twice as fast on a CPU, in its caches; on a GPU, many small calls would cost more."""
+        result = []
+        for stage, channels in zip(embedding, self.stages, strict=True):
+            selected = stage.new_empty(stage.shape[0], len(images), len(channels))
+            for number, image in enumerate(images):
+                selected[:, number] = stage[:, image].index_select(1, channels)
+            result.append(selected)
+        return result
+
+
+class Embedder(nn.Module):
+    """Images to embeddings of all channels, ``[place, image, feature]`` at each stage, coarse to fine.
+
+    In memory an image follows the other: they are gathered by image next (:meth:`FeatureSubset.select`).
+    Where one stage's grid is not a whole multiple of the next coarser one's, all stages are upsampled to the
+    finest grid (nearest, as in PaDiM) and make one stage.
+    """
+
+    def __init__(self, backbone: Backbone, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.image_size = image_size
+        weight = next(backbone.parameters())
+        with torch.inference_mode():
+            maps = backbone(torch.zeros(1, 3, *image_size, device=weight.device, dtype=weight.dtype))
+        sizes = [(m.shape[2], m.shape[3]) for m in maps[::-1]]
+        self.nested = all(divides(c, f) for c, f in zip(sizes, sizes[1:], strict=False))
+        self.sizes = sizes if self.nested else sizes[-1:]
+        """Rows and columns of the patch grids, coarse to fine."""
+        self.channels = backbone.channels if self.nested else [sum(backbone.channels)]
+        """Channels of the stages, fine to coarse."""
+        for level, order in enumerate(block_orders(self.sizes)):
+            self.register_buffer(f"order{level}", order, persistent=False)
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(len(order))
+        self.register_buffer("raster", inverse, persistent=False)
+        self.raster: Tensor
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the finest grid, with one score each."""
+        return self.sizes[-1]
+
+    @property
+    def places(self) -> int:
+        """Number of patches of the finest grid."""
+        return self.grid[0] * self.grid[1]
+
+    def forward(self, images: Float[Tensor, "batch 3 row column"]) -> Embedding:
+        """Embed normalised images (:meth:`padim_ace.detect.backbones.Backbone.normalise`)."""
+        traced = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        if images.device.type != "cpu" or traced or len(images) <= CPU_IMAGES:
+            return [stage.float().transpose(0, 1) for stage in self._ordered(images)]
+        parts = [self._ordered(part) for part in images.split(CPU_IMAGES)]
+        return [torch.cat(stages).float().transpose(0, 1) for stages in zip(*parts, strict=True)]
+
+    def _ordered(self, images: Tensor) -> list[Float[Tensor, "image _place _feature"]]:
+        maps = self.backbone(images)
+        if not self.nested:
+            size = maps[0].shape[-2:]
+            maps = [torch.cat([maps[0], *(F.interpolate(m, size=size, mode="nearest") for m in maps[1:])], 1)]
+        return [
+            feature_map.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, getattr(self, f"order{level}"))
+            for level, feature_map in enumerate(maps[::-1])
+        ]
+
+    def covered(self, masks: Bool[Tensor, "image row column"]) -> Float[Tensor, "place image"]:
+        """The part of each patch of the finest grid that a mask covers, in block order."""
+        raster = patch_weights(masks.to(self.raster.device), self.grid).flatten(1).T
+        result = torch.empty_like(raster)
+        result[self.raster] = raster
+        return result
+
+    def to_raster(self, scores: Float[Tensor, place * rest]) -> Float[Tensor, "*rest row column"]:
+        """Scores of the finest grid, from block order to images."""
+        return scores.index_select(0, self.raster).movedim(0, -1).unflatten(-1, self.grid)

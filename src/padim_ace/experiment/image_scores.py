@@ -1,0 +1,192 @@
+"""What is kept of a run's image scores: their histograms, what anomalib's clamp does to AUROC (D10), and how
+AUROC depends on the size of the target.
+
+The scores themselves (``image_scores.npz`` of a scored dataset) are not committed; these small tables are.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Shaped
+
+from padim_ace.experiment.detectors import PADIM, PADIM_ACE, PADIM_GLRT, Detector
+from padim_ace.experiment.experiment import Experiment
+from padim_ace.experiment.metrics import image_metrics
+from padim_ace.experiment.results import ResultsError
+from padim_ace.experiment.tally import Scores
+
+SHOWN: list[Detector] = [
+    Detector("padim"),
+    *(Detector("ace", "full", "", "mean", convention) for convention in ("published", "equation", "centred")),
+    Detector("ace", "full", "", "masked", "centred"),
+]
+"""The detectors whose histograms are kept."""
+BINS = 40
+BY_AREA: list[Detector] = [PADIM, PADIM_ACE, Detector("ace", "full", "", "masked", "centred"), PADIM_GLRT]
+"""The detectors that are asked about targets of different sizes."""
+
+
+@dataclass
+class ImageScores:
+    """The image scores of a run, with all it takes to judge them."""
+
+    detectors: list[Detector]
+    seeds: list[int]
+    scores: Float[np.ndarray, "seed detector image"]
+    """NaN where a detector was not asked about an image."""
+    roles: Shaped[np.ndarray, "seed image"]
+    """Each image's role, as words."""
+    anomalous: Bool[np.ndarray, " image"]
+
+    @classmethod
+    def of_run(cls, experiment: Experiment, scores: Scores) -> ImageScores:
+        """From a finished run."""
+        seeds = [seed.seed for seed in experiment.seeds]
+        roles = np.stack([seed.roles.astype(str) for seed in experiment.seeds])
+        return cls(experiment.detectors, seeds, scores.image, roles, experiment.dataset.anomalous)
+
+    def of(self, detector: Detector, role: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each seed: a detector's scores of the images with a role, and which of them are anomalous."""
+        scores = self.scores[:, self.detectors.index(detector)]
+        members = self.roles == role
+        return [(of_seed[m], self.anomalous[m]) for of_seed, m in zip(scores, members, strict=True)]
+
+
+def write_image_scores(found: ImageScores, path: Path) -> None:
+    """Write image scores as ``.npz``, the scores as float32; the file appears whole or not at all."""
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(
+        temporary,
+        scores=found.scores.astype(np.float32),
+        detectors=np.array([list(detector.row().values()) for detector in found.detectors]),
+        seeds=np.array(found.seeds),
+        roles=found.roles,
+        anomalous=found.anomalous,
+    )
+    os.replace(temporary, path)
+
+
+def read_image_scores(path: Path | str) -> ImageScores:
+    """Read what :func:`write_image_scores` wrote.
+
+    Raises:
+        ResultsError: if there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ResultsError(f"{path}: expected image scores, found no file; run the score notebook")
+    with np.load(path) as file:
+        found = dict(file)
+    missing = {"scores", "detectors", "seeds", "roles", "anomalous"} - set(found)
+    if missing:
+        raise ResultsError(f"{path}: expected image scores, found no {sorted(missing)}; score again")
+    detectors = [Detector(*(str(word) for word in row)) for row in found["detectors"]]
+    return ImageScores(
+        detectors, found["seeds"].tolist(), found["scores"], found["roles"], found["anomalous"]
+    )
+
+
+def clamped(
+    validation: Float[np.ndarray, " validation"],
+    labels: Bool[np.ndarray, " validation"],
+    test: Float[np.ndarray, " test"],
+) -> Float[np.ndarray, " test"]:
+    """Test scores as anomalib's evaluator sees them: through its post-processor, fitted on validation scores.
+
+    It subtracts the threshold of the best F1, divides by the range, adds 0.5 and clamps to [0, 1].
+    """
+    from anomalib.data import ImageBatch, InferenceBatch
+    from anomalib.post_processing import PostProcessor
+
+    processor: Any = PostProcessor()  # its hooks are made to be called by a trainer, which they do not use
+    batch = ImageBatch(
+        image=torch.zeros(len(validation), 3, 1, 1),
+        gt_label=torch.from_numpy(labels),
+        pred_score=torch.from_numpy(validation.astype(np.float32)),
+    )
+    processor.on_validation_batch_end(None, None, batch)
+    processor.on_validation_epoch_end(None, None)
+    scores = InferenceBatch(pred_score=torch.from_numpy(test.astype(np.float32)))
+    return processor(scores).pred_score.numpy()
+
+
+def clamp_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFrame:
+    """Image AUROC of raw and of clamped scores, by seed, for the detectors whose validation scores are known.
+
+    Columns: dataset, backbone, the detector's, seed, ``raw``, ``clamped``, ``tied`` (the part of the test
+    images that the clamp sets to 0 or 1).
+    """
+    rows = []
+    for detector in run.detectors:
+        where: dict[str, Any] = {"dataset": dataset, "backbone": backbone, **detector.row()}
+        known, judged = run.of(detector, "validation"), run.of(detector, "test")
+        for seed, (validation, labels), (test, truth) in zip(run.seeds, known, judged, strict=True):
+            if np.isnan(validation).any():
+                continue
+            after = clamped(validation, labels, test)
+            aurocs = {
+                name: image_metrics(s, truth)["auroc"] for name, s in (("raw", test), ("clamped", after))
+            }
+            tied = float(((after == 0) | (after == 1)).mean())
+            rows.append({**where, "seed": seed, **aurocs, "tied": tied})
+    return pd.DataFrame(rows)
+
+
+def histogram_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFrame:
+    """Histograms of the test images' scores over all seeds, of the detectors :data:`SHOWN`.
+
+    Columns: dataset, backbone, the detector's, ``label``, ``low``, ``high``, ``count``. The bins of a
+    detector are of equal width, from its lowest score to its highest.
+    """
+    rows = []
+    for detector in (detector for detector in SHOWN if detector in run.detectors):
+        where: dict[str, Any] = {"dataset": dataset, "backbone": backbone, **detector.row()}
+        found = run.of(detector, "test")
+        scores, labels = (np.concatenate(part) for part in zip(*found, strict=True))
+        edges = np.linspace(scores.min(), scores.max(), BINS + 1)
+        for label, chosen in (("normal", ~labels), ("anomalous", labels)):
+            counts, _ = np.histogram(scores[chosen], edges)
+            for low, high, count in zip(edges, edges[1:], counts, strict=False):
+                rows.append({**where, "label": label, "low": low, "high": high, "count": int(count)})
+    return pd.DataFrame(rows)
+
+
+def area_frame(
+    run: ImageScores, areas: Float[np.ndarray, " image"], dataset: str, backbone: str, groups: int = 4
+) -> pd.DataFrame:
+    """Image AUROC by the size of the target, by seed, for the detectors :data:`BY_AREA`.
+
+    The anomalous test images of all seeds are divided by area into ``groups`` of equally many; each group
+    stands against all normal test images of its seed. Columns: dataset, backbone, the detector's, seed,
+    ``group`` (0 has the smallest targets), ``low``, ``high`` (its least and largest area), ``auroc``.
+
+    Args:
+        run: image scores.
+        areas: of the targets of each image, as a part of the image; 0 where there is none.
+        dataset: its name.
+        backbone: its name.
+        groups: how many.
+    """
+    judged = run.anomalous & (run.roles == "test").any(0)
+    edges = np.quantile(areas[judged], np.linspace(0, 1, groups + 1))
+    group_of = np.clip(np.searchsorted(edges, areas, side="right") - 1, 0, groups - 1)
+    rows = []
+    for detector in (detector for detector in BY_AREA if detector in run.detectors):
+        scores = run.scores[:, run.detectors.index(detector)]
+        for seed, of_seed, roles in zip(run.seeds, scores, run.roles, strict=True):
+            for group in range(groups):
+                members = (roles == "test") & (~run.anomalous | (group_of == group))
+                if not run.anomalous[members].any():
+                    continue
+                where = {"dataset": dataset, "backbone": backbone, **detector.row(), "seed": seed}
+                sizes = {"group": group, "low": edges[group], "high": edges[group + 1]}
+                auroc = image_metrics(of_seed[members], run.anomalous[members])["auroc"]
+                rows.append({**where, **sizes, "auroc": auroc})
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""What a page shows: tables and figures, made from results."""

@@ -1,0 +1,98 @@
+"""MSTAR: raw Phoenix files and image chips."""
+
+import json
+
+import numpy as np
+import pytest
+from fakes.releases import chip, mstar_images, mstar_phoenix, phoenix, save
+
+from data_prep import DataError, prepare, read_manifest
+from data_prep.datasets import mstar
+
+
+def test_phoenix_chip_comes_back(tmp_path):
+    rng = np.random.default_rng(0)
+    magnitude, phase = rng.gamma(1.0, size=(30, 20)), rng.uniform(-3, 3, (30, 20))
+    path = tmp_path / "HB03333.015"
+    path.write_bytes(phoenix(magnitude, phase, "bmp2_tank", "9563", 15))
+    read = mstar.read_phoenix(path)
+    np.testing.assert_array_equal(read.magnitude, magnitude.astype(np.float32))
+    np.testing.assert_array_equal(read.phase, phase.astype(np.float32))
+    assert read.header["TargetType"] == "bmp2_tank" and read.header["TargetAz"] == "41.8"
+    assert read.magnitude.dtype == np.float32 and read.magnitude.dtype.isnative
+
+
+def test_phoenix_scene_comes_back(tmp_path):
+    magnitude = np.arange(600).reshape(20, 30)
+    path = tmp_path / "HB06158"
+    path.write_bytes(phoenix(magnitude, magnitude[::-1], scene=True))
+    read = mstar.read_phoenix(path)
+    np.testing.assert_array_equal(read.magnitude, magnitude)
+    np.testing.assert_array_equal(read.phase, magnitude[::-1])
+
+
+def test_raw_release_is_sorted_by_its_headers(tmp_path):
+    items, report = mstar.items(mstar_phoenix(tmp_path), mstar.Parameters())
+    assert {(item.category, item.split) for item in items} == {
+        (name, split) for name in ("T72", "ZSU23-4") for split in ("train", "test")
+    }
+    assert all(item.split == ("train" if item.source.startswith("17") else "test") for item in items)
+    assert report["skipped"] == {"clutter scenes": 1, "depression 30": 3, "T72 serial 812": 2}
+    assert report["unlike_standard_operating_conditions"]["T72 train"] == {"found": 1, "standard": 232}
+
+
+def test_raw_and_image_chips_of_the_same_levels_prepare_alike(tmp_path):
+    image = chip(5)
+    image[0, :2] = 0, 255  # grey levels run over the whole range, so scaling leaves them
+    save(tmp_path / "images" / "train" / "T72" / "hb1.png", image)
+    raw = tmp_path / "raw" / "HB1.015"
+    raw.parent.mkdir()
+    raw.write_bytes(phoenix(image / 51.0, image * 0, "t72_tank", "132", 17))
+    folders = [prepare("mstar", tmp_path / name, tmp_path / f"out-{name}") for name in ("images", "raw")]
+    first, second = (sorted((folder / "anomalous").iterdir())[0].read_bytes() for folder in folders)
+    assert first == second
+
+
+def test_log_magnitude_is_monotone_and_spans_the_range():
+    magnitude = np.random.default_rng(0).gamma(1.0, size=(40, 40)).astype(np.float32)
+    linear, log = (mstar.grey_levels(magnitude, scale) for scale in ("linear", "log"))
+    assert (linear.min(), linear.max(), log.min(), log.max()) == (0, 255, 0, 255)
+    order = np.argsort(magnitude, axis=None)
+    assert (np.diff(log.ravel()[order].astype(int)) >= 0).all()
+    assert np.median(log) > np.median(linear)
+
+
+def test_centre_crop():
+    image = np.arange(7 * 6).reshape(7, 6)
+    np.testing.assert_array_equal(mstar.centre_crop(image, 4), image[1:5, 1:5])
+    assert mstar.centre_crop(image, None) is image
+    with pytest.raises(DataError, match="at least 8x8 pixels, found 6x7; set crop lower"):
+        mstar.centre_crop(image, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("BRDM_2", "BRDM2"), ("ZSU_23_4", "ZSU23-4"), ("zsu23-4_gun", "ZSU23-4"), ("2s1_gun", "2S1")]
+    + [("d7_bulldozer", "D7"), ("btr70_transport", "BTR70"), ("SLICY", "SLICY")],
+)
+def test_class_names(name, known):
+    assert mstar.vehicle_class(name) == known
+
+
+def test_prepared_image_chips(tmp_path):
+    out = prepare("mstar", mstar_images(tmp_path / "raw"), tmp_path / "out")
+    table = read_manifest(out, verify=True)
+    assert table.groupby(["class", "split", "label"]).size().tolist() == [2] * 8
+    assert (table["width"] == 128).all() and set(table["class"]) == {"T72", "ZSU23-4"}
+    anomalous = table[table["label"] == "anomalous"]
+    assert (anomalous["mask"] == anomalous["path"].str.replace("anomalous", "masks")).all()
+    assert anomalous["source"].iloc[0] == "test/T72/hb00000.jpeg"
+    preparation = json.loads((out / "preparation.json").read_text())
+    assert preparation["parameters"]["crop"] == 128 and preparation["dataset"] == "mstar"
+
+
+def test_the_release_may_lie_in_a_subfolder(tmp_path):
+    mstar_images(tmp_path / "data" / "MSTAR", per_class=1)
+    save(tmp_path / "data" / "other" / "x.png", chip(0))
+    out = prepare("mstar", tmp_path / "data", tmp_path / "out")
+    assert len(read_manifest(out)) == 8

@@ -1,0 +1,141 @@
+import numpy as np
+import oracles
+import pytest
+import torch
+import torch.multiprocessing as mp
+from test_pyramid import FEATURES, make
+
+from padim_ace.detect import pyramid
+from padim_ace.detect.background import AGGREGATIONS, Background, Moments, fit_background, isotropic_variance
+
+PLACES = 96
+
+
+def moments_of(stages, batch=4):
+    moments = Moments()
+    for start in range(0, stages[0].shape[1], batch):
+        moments.update([stage[:, start : start + batch] for stage in stages])
+    return moments
+
+
+def covariances(stages):
+    return np.stack([np.cov(place.T) for place in pyramid.flatten(stages).double().numpy()])
+
+
+@pytest.mark.parametrize("batch", [1, 4, 30])
+def test_moments_are_those_of_all_images_at_once(batch):
+    _, stages, _ = make(30)
+    moments = moments_of(stages, batch)
+    flat = pyramid.flatten(stages)
+    torch.testing.assert_close(pyramid.flatten([m.unsqueeze(1) for m in moments.mean()])[:, 0], flat.mean(1))
+    found = oracles.dense(moments.scatter(), PLACES, symmetric=True)
+    np.testing.assert_allclose(found / 29, covariances(stages), atol=1e-12)
+
+
+def test_float32_moments_survive_a_large_mean():
+    """Sums of squares around zero would lose all digits here."""
+    _, stages, _ = make(200, dtype=torch.float64)
+    shifted = [stage + 1000 for stage in stages]
+    found = oracles.dense(moments_of([s.float() for s in shifted]).scatter(), PLACES, symmetric=True)
+    np.testing.assert_allclose(found / 199, covariances(shifted), atol=2e-3)
+
+
+def test_backgrounds():
+    _, stages, _ = make(30)
+    moments = moments_of(stages)
+    identity = 0.01 * np.eye(10)
+    each = covariances(stages)
+    flat = pyramid.flatten(stages).numpy()
+    expected = {
+        "patch": each + identity,
+        "pooled": np.broadcast_to(each.mean(0) + identity, each.shape),
+        "shared": np.broadcast_to(np.cov(flat.reshape(-1, 10).T) + identity, each.shape),
+    }
+    for kind, covariance in expected.items():
+        background = fit_background(moments, kind, dtype=torch.float64)
+        np.testing.assert_allclose(oracles.dense(background.covariance, PLACES, True), covariance, atol=1e-12)
+        mean = pyramid.flatten(
+            [m.unsqueeze(1).expand(s.shape[0], 1, -1) for m, s in zip(background.mean, stages, strict=True)]
+        )
+        wanted = flat.mean((0, 1)) if kind == "shared" else flat.mean(1)
+        np.testing.assert_allclose(mean[:, 0], np.broadcast_to(wanted, mean[:, 0].shape))
+        centred = background.centre(stages)
+        white = pyramid.energy(pyramid.lower_product(background.whitening, centred))
+        d = pyramid.flatten(centred).numpy()
+        np.testing.assert_allclose(white, np.einsum("pif,pfg,pig->pi", d, np.linalg.inv(covariance), d))
+
+
+def test_shrinkage_goes_from_patch_to_pooled():
+    _, stages, _ = make(30)
+    moments = moments_of(stages)
+    dense = [
+        oracles.dense(
+            fit_background(moments, "shrunk", shrinkage=w, dtype=torch.float64).covariance, PLACES, True
+        )
+        for w in (0, 0.3, 1)
+    ]
+    np.testing.assert_allclose(dense[1], 0.7 * dense[0] + 0.3 * dense[2])
+    pooled = fit_background(moments, "pooled", dtype=torch.float64)
+    np.testing.assert_allclose(dense[2], oracles.dense(pooled.covariance, PLACES, True))
+
+
+def test_isotropic_variances():
+    _, stages, _ = make(30)
+    background = fit_background(moments_of(stages), dtype=torch.float64)
+    covariance = oracles.dense(background.covariance, PLACES, True)
+    diagonal = np.diagonal(covariance, axis1=1, axis2=2)
+    expected = {
+        "mean_diagonal": diagonal.mean(1),
+        "mean_full": covariance.mean((1, 2)),
+        "trace": diagonal.sum(1),
+        "determinant": np.linalg.det(covariance) ** (1 / 10),
+    }
+    assert set(expected) == set(AGGREGATIONS)
+    for aggregation, variance in expected.items():
+        np.testing.assert_allclose(isotropic_variance(background, aggregation, PLACES), variance)
+
+
+def test_state_round_trip():
+    _, stages, _ = make(30)
+    moments = moments_of(stages)
+    restored = Moments.from_state(moments.state())
+    assert restored.count == 30
+    for a, b in zip(moments.scatter().tensors(), restored.scatter().tensors(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_too_few_images_and_unknown_kinds():
+    _, stages, _ = make(1)
+    with pytest.raises(ValueError, match="at least 2 normal images, found 1"):
+        fit_background(moments_of(stages))
+    with pytest.raises(ValueError, match="at least 1 normal images, found 0"):
+        Moments().mean()
+    _, stages, _ = make(3)
+    with pytest.raises(ValueError, match="patch, pooled, shared or shrunk, found 'local'"):
+        fit_background(moments_of(stages), "local")
+    background: Background = fit_background(moments_of(stages))
+    with pytest.raises(ValueError, match="found 'median'"):
+        isotropic_variance(background, "median", PLACES)
+
+
+def _rank(rank, stages, address, results):
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    share = [stage[:, :11] if rank == 0 else stage[:, 11:] for stage in stages]
+    moments = moments_of(share)
+    moments.all_reduce()
+    background = fit_background(moments, dtype=torch.float64)
+    results[rank] = [moments.count, *(t.clone() for t in background.mean + background.covariance.tensors())]
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_have_the_moments_of_all_images(tmp_path):
+    _, stages, _ = make(30, features=FEATURES)
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(_rank, (stages, f"file://{tmp_path}/store", results), nprocs=2)
+        found = [results[0], results[1]]
+    background = fit_background(moments_of(stages), dtype=torch.float64)
+    for count, *tensors in found:
+        assert count == 30
+        for a, b in zip(tensors, background.mean + background.covariance.tensors(), strict=True):
+            torch.testing.assert_close(a, b)

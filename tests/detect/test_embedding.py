@@ -1,0 +1,45 @@
+import oracles
+import pytest
+import torch
+
+from padim_ace.detect.backbones import load_backbone
+from padim_ace.detect.embedding import Embedder, FeatureSubset
+from padim_ace.detect.pyramid import flatten
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (80, 72)])
+def test_the_embedding_is_padims(size):
+    """The last size has stages that do not divide, and is embedded on one grid."""
+    backbone = load_backbone("resnet18", "random")
+    embedder = Embedder(backbone, size)
+    assert embedder.nested == (size != (80, 72))
+    subset = FeatureSubset.draw(embedder.channels, 40, seed=1)
+    images = torch.randn(3, 3, *size)
+    with torch.inference_mode():
+        found = embedder.to_raster(flatten(subset.select(embedder(images))))
+        expected = oracles.embedding(backbone(images), subset.index(embedder.channels))
+    torch.testing.assert_close(found.permute(0, 1, 2, 3), expected.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_subsets():
+    channels = [64, 128, 256]
+    subset = FeatureSubset.draw(channels, 100, seed=5)
+    index = subset.index(channels)
+    assert len(index.unique()) == 100 and index.max() < 448
+    assert torch.equal(index, FeatureSubset.draw(channels, 100, seed=5).index(channels))
+    assert not torch.equal(
+        index.sort().values, FeatureSubset.draw(channels, 100, seed=6).index(channels).sort().values
+    )
+    assert torch.equal(index.sort().values, FeatureSubset.of(index, channels).index(channels).sort().values)
+    with pytest.raises(ValueError, match="1 to 448 .*found 449"):
+        FeatureSubset.draw(channels, 449, seed=0)
+
+
+def test_images_of_a_batch_can_be_chosen():
+    embedder = Embedder(load_backbone("resnet18", "random"), (32, 32))
+    embedding = embedder(torch.randn(4, 3, 32, 32))
+    subset = FeatureSubset.draw(embedder.channels, 20, seed=0)
+    chosen = subset.select(embedding, torch.tensor([2, 0]))
+    whole = subset.select(embedding)
+    for a, b in zip(chosen, whole, strict=True):
+        assert torch.equal(a, b[:, [2, 0]])

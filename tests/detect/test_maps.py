@@ -1,0 +1,36 @@
+import pytest
+import torch
+from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
+
+from padim_ace.detect.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
+
+
+@pytest.mark.parametrize(
+    ("patches", "pixels"), [((64, 64), (256, 256)), ((20, 33), (80, 97)), ((16, 8), (40, 33))]
+)
+def test_equals_anomalibs_upsampling_and_blur(patches, pixels):
+    scores = torch.rand(3, 1, *patches) * 30
+    generator = AnomalyMapGenerator(sigma=4)
+    expected = generator.smooth_anomaly_map(generator.up_sample(scores, pixels))
+    rows, columns = (smoothing_matrix(a, b) for a, b in zip(patches, pixels, strict=True))
+    found = anomaly_map(scores[:, 0], rows, columns)
+    torch.testing.assert_close(found, expected[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(image_score(found), expected.amax((1, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_map_never_leaves_the_range_of_its_scores():
+    matrix = smoothing_matrix(64, 256)
+    torch.testing.assert_close(matrix.sum(1), torch.ones(256))
+    assert (matrix >= 0).all()
+
+
+def test_an_image_smaller_than_the_kernel_is_refused():
+    with pytest.raises(ValueError, match="more than 16 pixels a side for sigma 4.0, found 16"):
+        smoothing_matrix(4, 16)
+
+
+def test_patch_weights_are_covered_parts():
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[0, :3, :4] = True
+    weights = patch_weights(mask, (2, 2))
+    torch.testing.assert_close(weights, torch.tensor([[[0.75, 0], [0, 0]]]))

@@ -1,0 +1,136 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import gaussian_filter
+from sklearn.metrics import roc_auc_score
+
+from padim_ace.detect.backbones import load_backbone
+from padim_ace.experiment import fill_visibility as fv
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.experiment import Settings
+
+
+def _texture(generator, shape):
+    """Correlated grey levels."""
+    smooth = gaussian_filter(generator.normal(size=shape), 1.2)
+    return (128 + 40 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+
+
+def _pairs(count=6, correlated=False):
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        background = _texture(generator, (90, 100))
+        filled = np.zeros((90, 100), bool)
+        filled[30:65, 35:70] = True
+        normal = background.copy()
+        other = _texture(generator, (90, 100))
+        normal[filled] = other[filled] if correlated else generator.choice(background[~filled], filled.sum())
+        anomalous = background.copy()
+        anomalous[45:50, 50:55] = 255
+        yield fv.Pair(str(number), anomalous, normal, filled)
+
+
+def test_window_correlation_is_numpys_corrcoef_of_each_windows_neighbours():
+    image = _texture(np.random.default_rng(1), (20, 24))
+    found = fv.window_correlation(image, 5)
+    for row in range(20):
+        for column in range(24):
+            if not (2 <= row <= 20 - 4 and 2 <= column <= 24 - 4):
+                assert np.isnan(found[row, column])
+                continue
+            window = image[row - 2 : row + 4, column - 2 : column + 4].astype(float)
+            here = window[:-1, :-1].ravel()
+            expected = [
+                np.corrcoef(here, window[:-1, 1:].ravel())[0, 1],
+                np.corrcoef(here, window[1:, :-1].ravel())[0, 1],
+            ]
+            assert found[row, column] == pytest.approx(np.mean(expected), abs=1e-9)
+
+
+def test_a_constant_window_is_no_fill_and_a_small_image_is_refused():
+    found = fv.window_correlation(np.full((20, 20), 7, np.uint8), 5)
+    assert np.nanmin(found) == 1
+    with pytest.raises(ValueError, match="found 20"):
+        fv.window_correlation(np.zeros((20, 20), np.uint8), 20)
+
+
+def test_independent_fill_is_seen_and_correlated_fill_is_not():
+    seen = fv.correlation_measures(_pairs())
+    assert seen["images"] == 6
+    assert seen["window_auroc"] > 0.99 and seen["image_auroc"] == 1
+    assert abs(seen["correlation_fill"]) < 0.1 < 0.5 < seen["correlation_background"]
+    unseen = fv.correlation_measures(_pairs(correlated=True))
+    assert 0.3 < unseen["window_auroc"] < 0.7
+    assert unseen["correlation_fill"] > 0.5
+
+
+def test_window_auroc_is_scikit_learns():
+    scores, labels = [], []
+    for pair in _pairs():
+        correlation = fv.window_correlation(pair.normal)
+        for row in range(8, 90 - 8):
+            for column in range(8, 100 - 8):
+                around = pair.filled[row - 8 : row + 9, column - 8 : column + 9]
+                if around.all() or not around.any():
+                    scores.append(-correlation[row, column])
+                    labels.append(around.all())
+    expected = roc_auc_score(labels, scores)
+    assert fv.correlation_measures(_pairs())["window_auroc"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_without_pairs_nothing_is_measured():
+    assert fv.correlation_measures(iter([])) == {}
+
+
+@pytest.mark.parametrize("grown", [0, 12])
+def test_refill_changes_background_alone(grown):
+    pair = next(_pairs())
+    pair.filled[30 - grown : 65 + grown, 35 - grown : 70 + grown] = True  # by 12 px: the two would overlap
+    image, moved = fv.refill(pair, np.random.default_rng(0))
+    assert not (moved & pair.filled).any()
+    np.testing.assert_array_equal(image[~moved], pair.normal[~moved])
+    assert set(image[moved]) <= set(pair.normal[~(moved | pair.filled)])
+    assert moved.sum() > 0.25 * pair.filled.sum()
+
+
+def test_refill_gives_up_where_there_is_no_background():
+    pair = next(_pairs())
+    pair.filled[:] = True
+    assert fv.refill(pair, np.random.default_rng(0)) is None
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    rows = []
+    for folder in ("normal", "anomalous", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, pair in enumerate(_pairs(20)):
+        for label in ("anomalous", "normal"):
+            cv2.imwrite(str(tmp_path / f"{label}/{pair.name}.png"), getattr(pair, label))
+            mask = f"masks/{pair.name}.png" if label == "anomalous" else ""
+            rows.append(
+                [f"{label}/{pair.name}.png", "test" if number % 2 else "train", label, mask, "texture"]
+            )
+        cv2.imwrite(str(tmp_path / f"masks/{pair.name}.png"), pair.filled.astype(np.uint8) * 255)
+    columns = ["path", "split", "label", "mask", "class"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "manifest.csv", index=False)
+    return PreparedDataset.open(tmp_path)
+
+
+def test_pairs_find_the_fill(dataset):
+    found = list(fv.pairs(dataset))
+    assert [pair.name for pair in found] == sorted(f"{i}.png" for i in range(20))
+    assert (found[0].filled[31:64, 36:69]).all() and found[0].filled.sum() <= 35 * 35
+
+
+def test_thinning_keeps_pairs_together(dataset):
+    thin = fv.thinned(dataset, 4)
+    assert len(thin) == 10 and len(list(fv.pairs(thin))) == 5
+
+
+def test_padim_measures_on_images_with_and_without_a_second_fill(dataset):
+    settings = Settings(seeds=(0,), image_size=(64, 64), features=10)
+    found = fv.padim_measures(dataset, load_backbone("resnet18", "random", (64, 64)), settings)
+    assert found["padim_images"] == (dataset.draw_roles(0)[~dataset.anomalous] == "test").sum()
+    assert all(0 <= found[name] <= 1 for name in found if name.endswith(("auroc", "before")))

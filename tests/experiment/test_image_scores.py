@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from padim_ace.experiment import image_scores
+from padim_ace.experiment.detectors import Detector
+from padim_ace.experiment.results import ResultsError
+
+DETECTORS = [*image_scores.SHOWN, Detector("padim_shared")]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Random scores of 80 images, half of them anomalous; only PaDiM was asked about validation images."""
+    generator = np.random.default_rng(0)
+    anomalous = np.repeat([False, True], 40)
+    roles = np.stack([generator.permutation(["test", "validation", "train", "test"] * 20) for _ in range(2)])
+    scores = generator.normal(size=(2, len(DETECTORS), 80)) + anomalous
+    for of_seed, role in zip(scores, roles, strict=True):
+        of_seed[:, role == "train"] = np.nan
+        of_seed[1:, role == "validation"] = np.nan
+    written = image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous)
+    image_scores.write_image_scores(written, tmp_path / "image_scores.npz")
+    found = image_scores.read_image_scores(tmp_path / "image_scores.npz")
+    assert found.detectors == DETECTORS and found.seeds == [3, 5]
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
+    np.testing.assert_array_equal(found.roles, roles)
+    np.testing.assert_array_equal(found.anomalous, anomalous)
+    assert [path.name for path in tmp_path.iterdir()] == ["image_scores.npz"]
+    return found
+
+
+def test_auroc_by_size_of_target_against_sklearn(run):
+    areas = np.where(run.anomalous, np.random.default_rng(1).random(80), 0)
+    frame = image_scores.area_frame(run, areas, "ssdd", "resnet18", groups=2)
+    assert set(frame["detector"]) == {"padim", "ace"} and set(frame["group"]) == {0, 1}
+    judged = run.anomalous & (run.roles == "test").any(0)
+    middle = np.median(areas[judged])
+    for row in frame[frame["detector"] == "padim"].itertuples():
+        number = run.seeds.index(row.seed)
+        small = areas < middle
+        wanted = ~run.anomalous | (small if row.group == 0 else ~small)
+        members = wanted & (run.roles[number] == "test")
+        expected = roc_auc_score(run.anomalous[members], run.scores[number, 0, members])
+        assert row.auroc == pytest.approx(expected)
+        assert (row.low, row.high)[1 - row.group] == pytest.approx(middle)
+
+
+def test_scores_outside_the_validation_range_tie():
+    validation = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
+    labels = np.array([False, False, True, True])
+    found = image_scores.clamped(validation, labels, np.array([-9.0, -8.0, 2.5, 8.0, 9.0], np.float32))
+    threshold = 2.0  # the best F1: everything at or above is anomalous
+    np.testing.assert_allclose(found, [0, 0, (2.5 - threshold) / 3 + 0.5, 1, 1], atol=1e-6)
+
+
+def test_the_clamp_changes_auroc_by_ties_alone(run):
+    frame = image_scores.clamp_frame(run, "ssdd", "resnet18")
+    assert frame["detector"].unique().tolist() == ["padim"] and frame["seed"].tolist() == [3, 5]
+    for row, (test, truth), (validation, labels) in zip(
+        frame.itertuples(),
+        run.of(image_scores.SHOWN[0], "test"),
+        run.of(image_scores.SHOWN[0], "validation"),
+        strict=True,
+    ):
+        after = image_scores.clamped(validation, labels, test)
+        assert row.raw == pytest.approx(roc_auc_score(truth, test))
+        assert row.clamped == pytest.approx(roc_auc_score(truth, after))
+        assert row.tied == pytest.approx(np.isin(after, (0, 1)).mean())
+        order = np.argsort(test)
+        assert (np.diff(after[order]) >= 0).all()
+
+
+def test_histograms_count_every_test_image_once_per_seed(run):
+    frame = image_scores.histogram_frame(run, "ssdd", "resnet18")
+    assert len(frame) == len(image_scores.SHOWN) * 2 * image_scores.BINS
+    expected = sum((roles == "test").sum() for roles in run.roles)
+    counts = frame.groupby(["detector", "signature", "convention"])["count"].sum()
+    assert (counts == expected).all() and len(counts) == len(image_scores.SHOWN)
+
+
+def test_a_missing_or_old_file_is_refused(tmp_path):
+    with pytest.raises(ResultsError, match="found no file; run the score notebook"):
+        image_scores.read_image_scores(tmp_path / "none.npz")
+    np.savez(tmp_path / "image_scores.npz", scores=np.zeros((1, 2, 3)))
+    with pytest.raises(ResultsError, match=r"found no \['anomalous', 'detectors'.*score again"):
+        image_scores.read_image_scores(tmp_path / "image_scores.npz")

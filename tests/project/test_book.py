@@ -1,0 +1,445 @@
+"""The book as a reader gets it. Tests on its pages need `make book` to have been run; the others do not."""
+
+import http.server
+import json
+import re
+import shutil
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+
+import book
+
+ROOT = Path(__file__).parents[2]
+PROSE = sorted((ROOT / "book").glob("*.md"))
+
+
+# --- putting it together ---
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """An executed notebook with the stamp of one input."""
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("input.csv").write_text("1\n")
+    cell = nbformat.v4.new_code_cell("1", metadata={"papermill": {"duration": 1}})
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["papermill"] = {"duration": 2.5, "input_path": str(tmp_path)}
+    nbformat.write(notebook, "running.ipynb")
+    book.stamp(Path("running.ipynb"), Path("page.ipynb"), [Path("input.csv")])
+    return Path("page.ipynb")
+
+
+def test_a_stamp_keeps_checksums_and_time_and_no_path_of_this_machine(page, tmp_path):
+    notebook = nbformat.read(page, 4)
+    assert notebook.metadata["padim_ace"]["seconds"] == 2.5
+    assert list(notebook.metadata["padim_ace"]["inputs"]) == ["input.csv"]
+    assert str(tmp_path) not in page.read_text()
+    book.check_stamp(page, notebook)
+
+
+@pytest.mark.parametrize("change", [lambda path: path.write_text("2\n"), lambda path: path.unlink()])
+def test_a_page_whose_input_changed_is_refused(page, change):
+    change(Path("input.csv"))
+    with pytest.raises(book.BookError, match=r"page.ipynb: expected input.csv as it was"):
+        book.check_stamp(page, nbformat.read(page, 4))
+
+
+def test_a_page_without_a_stamp_is_refused(page):
+    with pytest.raises(book.BookError):
+        book.check_stamp(page, nbformat.v4.new_notebook())
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("table_1", "table_1"),
+        ("ledger", "ledger"),
+        ("localisation_demo_sea", "figure_localisation"),
+        ("prepare_mstar", "prepare"),
+        ("score_mstar-resnet18", "score"),
+    ],
+)
+def test_pages_know_the_notebook_that_made_them(name, source):
+    assert book.source_of(name) == source and (ROOT / f"notebooks/{source}.py").is_file()
+
+
+def test_no_line_ends_between_a_number_and_its_spread_or_percent():
+    assert book.unbroken("99.1 ± 0.4 and 5 % of 3 images") == "99.1\xa0±\xa00.4 and 5\xa0% of 3 images"
+
+
+def test_launch_links_name_files_that_exist(monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    assert book.launch_links("table_1") == {}
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/padim-ace")
+    for path in (ROOT / "notebooks").glob("*.py"):
+        links = book.launch_links(path.stem)
+        # Binder makes notebooks/*.ipynb from these sources (binder/postBuild), Pages has them in files/.
+        assert links["Binder"].endswith(
+            f"someone/padim-ace/HEAD?urlpath=lab/tree/notebooks/{path.stem}.ipynb"
+        )
+        assert links["Colab"].endswith(f"someone/padim-ace/blob/gh-pages/files/{path.stem}.ipynb")
+    assert "jupytext --to ipynb" in (ROOT / "binder/postBuild").read_text()
+
+
+def test_every_chapter_has_a_source():
+    def chapters(parts):
+        for part in parts:
+            yield part["file"]
+            yield from chapters(part.get("sections", []))
+
+    toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
+    later = {"beyond", "use_your_own"}
+    for part in toc["parts"]:
+        for name in chapters(part["chapters"]):
+            stem = name.replace("*", "x").removesuffix(".ipynb")
+            known = (ROOT / "book" / f"{name}.md").is_file() or name.startswith("api/") or stem in later
+            assert known or (ROOT / f"notebooks/{book.source_of(stem)}.py").is_file(), name
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.stem)
+def test_no_result_is_typed_in_the_prose(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    assert not re.findall(r"\b\d\d\.\d+ ?(?:±|%)|\d ± \d|AUROC of \d", text)
+
+
+def test_a_link_that_is_gone_is_told_from_one_that_answers(tmp_path, monkeypatch, capsys):
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            code = int(self.path[1:4])
+            if code:
+                self.send_response(code)
+                self.end_headers()  # for 000 the connection is closed without a word
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{site.server_port}"
+        monkeypatch.setattr(book, "HTML", tmp_path)
+        (tmp_path / "good.html").write_text(f'<a class="x" href="{at}/200?a=1&amp;b=2#part">there</a>')
+        (tmp_path / "shy.html").write_text(f'<a href="{at}/403">refused to a program</a> <a href="in.html">')
+        book.links("demo")
+        assert capsys.readouterr().out.splitlines() == [
+            f"   200  {at}/200?a=1&b=2  (good.html)",
+            f"   403  {at}/403  (shy.html)",
+        ]
+        (tmp_path / "bad.html").write_text(f'<a href="{at}/404">gone</a> <a href="{at}/000">silent</a>')
+        with pytest.raises(book.BookError, match="expected 4 addresses to answer, found 2"):
+            book.links("demo")
+        site.shutdown()
+
+
+# --- its pages ---
+
+PAGES = [p for p in sorted(book.HTML.rglob("*.html")) if "_static" not in p.parts]
+PAGES = PAGES if (book.HTML / "index.html").is_file() else []
+built = pytest.mark.skipif(not PAGES, reason="book/_build/html: no book to look at; run `make book` first")
+
+
+class Page(HTMLParser):
+    """What a page links to, loads and names."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.loads, self.ids, self.heads, self.silent = [], [], set(), [], []
+        self.in_article = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag in ("script", "img", "iframe", "source") and found.get("src"):
+            self.loads.append(found["src"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loads.append(found["href"])
+        self.in_article |= tag == "article"
+        if re.fullmatch("h[1-6]", tag) and self.in_article:
+            self.heads.append(int(tag[1]))
+        if tag == "img" and "alt" not in found:
+            self.silent.append(found.get("src"))
+        if tag == "svg" and found.get("role") == "img" and not found.get("aria-label"):
+            self.silent.append("svg")
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return {path: Page(path) for path in PAGES}
+
+
+@built
+def test_every_link_and_anchor_inside_the_book_exists(pages):
+    broken = []
+    for path, page in pages.items():
+        for link in [*page.links, *page.loads]:
+            url = urlsplit(link)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            if (
+                not target.exists()
+                or url.fragment
+                and target.suffix == ".html"
+                and unquote(url.fragment) not in pages[target].ids
+            ):
+                broken.append((path.name, link))
+    assert not broken
+
+
+@built
+def test_nothing_that_a_page_loads_comes_from_elsewhere(pages):
+    outside = [(path.name, load) for path, page in pages.items() for load in page.loads if "//" in load]
+    assert not outside
+    styles = "".join(path.read_text(encoding="utf-8") for path in book.HTML.rglob("*.css"))
+    assert not re.findall(r"url\([\"']?(?:https?:)?//", styles)
+
+
+@built
+def test_headings_are_in_order(pages):
+    wrong = {}
+    for path, page in pages.items():
+        steps = [b - a for a, b in zip(page.heads, page.heads[1:], strict=False)]
+        if path.name not in ("genindex.html", "search.html", "py-modindex.html") and (
+            page.heads.count(1) != 1 or page.heads[:1] != [1] or any(step > 1 for step in steps)
+        ):
+            wrong[path.name] = page.heads
+    assert not wrong
+
+
+@built
+def test_every_picture_says_what_is_seen(pages):
+    assert not {path.name: page.silent for path, page in pages.items() if page.silent}
+
+
+NOTEBOOKS = {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+
+
+@built
+def test_every_page_of_a_notebook_says_how_to_make_it_again_and_has_its_source(pages):
+    made = {path: re.search(r"make page PAGE=([\w-]+)<", path.read_text(encoding="utf-8")) for path in pages}
+    made = {path: found[1] for path, found in made.items() if found}
+    assert {"table_1", "ledger", "deviations", "use_your_own"} <= set(made.values())
+    for path, name in made.items():
+        assert path.stem == name
+        sources = {Path(link).stem for link in pages[path].links if link.startswith("files/")}
+        (source,) = sources
+        assert source in NOTEBOOKS
+        assert {f"files/{source}.ipynb", f"files/{source}.py"} <= set(pages[path].links)
+
+
+@built
+@pytest.mark.parametrize(
+    "name", ["table_1", "table_2", "table_3", "table_4", "table_demo", "deviations", "beyond", "ledger"]
+)
+def test_a_page_of_results_ends_with_what_its_numbers_rest_on(name):
+    text = (book.HTML / f"{name}.html").read_text(encoding="utf-8")
+    last = text[text.rindex('<details class="provenance">') :]
+    profile = "demo" if name == "table_demo" else "paper"
+    runs = json.loads((ROOT / f"results/{profile}/provenance.json").read_text())["runs"]
+    assert runs and all(f">{run}</th>" in last for run in runs)
+    for run in runs.values():
+        assert all(value["sha256"][:12] in last for value in run["inputs"].values())
+        assert run["date"][:10] in last and run["device"] in last and f"{run['seconds']:.0f} s" in last
+    assert "torch 2" in last and 'class="page-footer"' in last
+
+
+@built
+def test_no_sentence_of_a_docstring_is_taken_for_a_type():
+    """Napoleon reads what stands before a colon in an attribute's docstring as the attribute's type."""
+    wrong = {}
+    for path in (book.HTML / "api").glob("*.html"):
+        types = re.findall(
+            r"Type<span class=\"colon\">:</span></dt>\s*<dd[^>]*>(.*?)</dd>", path.read_text(), re.DOTALL
+        )
+        sentences = [
+            text for text in (re.sub("<[^>]+>", "", found).strip() for found in types) if " " in text
+        ]
+        if sentences:
+            wrong[path.name] = sentences
+    assert not wrong
+
+
+@built
+def test_every_module_is_in_the_api_reference(pages):
+    for package, folder in (("padim_ace", "src/padim_ace"), ("data_prep", "data_prep")):
+        for path in (ROOT / folder).glob("[!_]*.py"):
+            assert book.HTML / f"api/{package}.{path.stem}.html" in pages
+
+
+# --- in a browser ---
+
+CHROMIUM = next(filter(None, map(shutil.which, book.BROWSERS)), None)
+seen = pytest.mark.skipif(
+    not (PAGES and CHROMIUM), reason="no book (`make book`) or no Chromium on this machine"
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+NARROW = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    server = book.serve(book.HTML)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser.address = f"http://127.0.0.1:{server.server_port}"
+        yield browser
+        browser.close()
+    server.shutdown()
+
+
+@pytest.fixture
+def read(chromium):
+    """Open a page of the book; what it asked for and said is in ``requests`` and ``said``."""
+    opened = []
+
+    def read(name, theme="light", **options):
+        context = chromium.new_context(color_scheme=theme, **options)
+        page = context.new_page()
+        page.requests, page.said = [], []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.on("response", lambda answer: page.said.append(answer.url) if answer.status >= 400 else None)
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on(
+            "console", lambda line: page.said.append(line.text) if line.type in ("error", "warning") else None
+        )
+        page.goto(f"{chromium.address}/{name}.html", wait_until="networkidle")
+        opened.append(context)
+        return page
+
+    yield read
+    for context in opened:
+        context.close()
+
+
+LOOKED_AT = ["index", "method", "table_1", "table_demo", "ledger", "rerun", "localisation_demo_sea", "search"]
+
+
+@seen
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_reading_a_page_asks_nothing_of_the_network_and_the_console_is_quiet(read, chromium, name):
+    page = read(name)
+    assert page.requests and all(
+        url.startswith((chromium.address, "data:", "blob:")) for url in page.requests
+    )
+    assert page.said == []
+
+
+@seen
+@pytest.mark.parametrize("name", [*LOOKED_AT, "genindex"])
+def test_a_page_fits_a_phone(read, name):
+    page = read(name, viewport=NARROW)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+
+
+@seen
+def test_the_api_fits_a_phone(chromium):
+    context = chromium.new_context(viewport=NARROW, java_script_enabled=False)
+    page, wide = context.new_page(), {}
+    for path in sorted((book.HTML / "api").glob("*.html")):
+        page.goto(f"{chromium.address}/api/{path.name}")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > NARROW["width"]:
+            wide[path.stem] = width
+    context.close()
+    assert not wide
+
+
+@seen
+@pytest.mark.parametrize(
+    ("media", "width"), [("screen", 1300), ("print", 688)]
+)  # A4 within make pdf's margins
+@pytest.mark.parametrize(
+    "name", ["table_1", "table_2", "table_3", "table_4", "table_demo", "deviations", "beyond", "ledger"]
+)
+def test_tables_are_whole_on_a_laptop_and_in_print(read, name, media, width):
+    page = read(name, viewport={"width": width, "height": 900})
+    page.emulate_media(media=media)
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.table-scroll')].map(box => [box.scrollWidth, box.clientWidth])"
+    )
+    assert widths and all(inside <= outside for inside, outside in widths), widths
+
+
+@seen
+def test_formulas_are_typeset(read):
+    page = read("method")
+    page.wait_for_selector("mjx-container[display=true]")
+    assert page.locator("mjx-container").count() > 30
+    assert page.locator("mjx-merror").count() == 0
+    page.get_by_role("link", name="(2)").first.click()
+    assert page.url.endswith("#equation-eq-ace")
+
+
+@seen
+def test_a_click_on_a_head_sorts_the_table(read):
+    page = read("ledger")
+    table = page.locator("table.sortable").first
+    column = table.locator("th[data-column]", has_text="Paper")
+    place = int(column.get_attribute("data-column"))
+
+    def values():
+        return [
+            float(text.split()[0])
+            for text in table.locator(f"tbody tr > :nth-child({place + 1})").all_inner_texts()
+        ]
+
+    before = values()
+    column.get_by_role("button").click()
+    assert values() == sorted(before, reverse=True) and column.get_attribute("aria-sort") == "descending"
+    column.get_by_role("button").press("Enter")
+    assert values() == sorted(before) and column.get_attribute("aria-sort") == "ascending"
+
+
+@seen
+def test_a_figure_can_be_enlarged_and_closed_by_keyboard(read):
+    page = read("method")
+    page.locator("figure.drawn svg[role=img]").first.press("Enter")
+    assert page.locator("dialog.zoom[open] svg").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog.zoom[open]").count() == 0
+
+
+@seen
+def test_search_finds_a_page(read):
+    page = read("search")
+    page.goto(page.url + "?q=Cholesky")
+    page.wait_for_selector("ul.search li a")
+    assert "Method" in page.locator("ul.search").inner_text()
+
+
+@seen
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "name", ["index", "method", "table_1", "ledger", "localisation_demo_sea", "rerun", "references"]
+)
+def test_axe_has_no_serious_complaint(read, name, theme):
+    import axe_playwright_python
+
+    page = read(name, theme)
+    page.wait_for_timeout(300)
+    page.evaluate((Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = [
+        (complaint["id"], complaint["help"], [node["html"][:160] for node in complaint["nodes"][:3]])
+        for complaint in found
+        if complaint["impact"] in ("serious", "critical")
+    ]
+    assert not serious, json.dumps(serious, indent=1)
