@@ -24,22 +24,22 @@ threads = 2
 
 # %% tags=["hide-input"]
 import time
-from dataclasses import asdict
+from pathlib import Path
 
-import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
 from padim_ace.experiment import results
-from padim_ace.experiment.baselines import run_baselines, write_not_run
+from padim_ace.experiment.baselines import run_baselines
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
+from padim_ace.experiment.provenance import provenance
 from padim_ace.report import html_tables
 
 torch.set_num_threads(threads)
 start = time.perf_counter()
-folder = results.project_path(out)
-images = PreparedDataset.open(results.project_path(prepared))
+folder = Path(out)
+images = PreparedDataset.open(Path(prepared))
 settings = Settings(
     seeds=tuple(seeds),
     image_size=(image_size, image_size),
@@ -52,9 +52,9 @@ settings = Settings(
 frame, missing = run_baselines(images, dataset, settings, f"make book PROFILE={profile}")
 
 # %% tags=["hide-input"]
-write_not_run(missing, folder / "not_run.csv")
+results.write_csv(missing, folder / "not_run.csv")
 results.write_json(
-    results.provenance(
+    provenance(
         parameters={
             "dataset": dataset,
             "seeds": seeds,
@@ -84,8 +84,8 @@ display(
         )
     )
 )
-if missing:
-    left_out = pd.DataFrame([asdict(row) for row in missing]).rename(columns=str.capitalize)
+if len(missing):
+    left_out = missing.rename(columns=str.capitalize)
     display(HTML(html_tables.frame_html(left_out, "Not run here.", f"not_run_{dataset}")))
 else:
     display(Markdown("Everything was run."))

@@ -19,14 +19,15 @@ backbone = "resnet18"
 
 # %% tags=["hide-input"]
 import json
+from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML, display
 
-from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.experiment.results import read_scores
 from padim_ace.report import beyond, beyond_page, figures, html_tables
 
-folder = project_path(results)
+folder = Path(results)
 scores = read_scores(folder / "scores.csv")
 scores = scores[scores["backbone"] == backbone]
 few = pd.read_csv(folder / "supervision.csv", keep_default_na=False)

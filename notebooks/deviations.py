@@ -18,6 +18,8 @@ published = "book/published.csv"  # the paper's numbers
 backbone = "resnet18"
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
@@ -26,7 +28,7 @@ from data_prep.simulation import scenes
 from data_prep.target_removal import remove_by_mask
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment.fill_visibility import filled_region, window_correlation
-from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.experiment.results import read_scores
 from padim_ace.paper.published import read_published
 from padim_ace.report import deviation_effects as effects_of
 from padim_ace.report import deviation_figures as drawn
@@ -34,9 +36,9 @@ from padim_ace.report import deviation_page as page
 from padim_ace.report import html_tables, tables
 from padim_ace.report.figures import show
 
-folder = project_path(results)
+folder = Path(results)
 scores = read_scores(folder / "scores.csv")
-paper = read_published(project_path(published))
+paper = read_published(Path(published))
 titles = tables.DATASETS
 fill, clamp, histograms = (
     pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("fill", "clamp", "histograms")

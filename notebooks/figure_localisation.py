@@ -11,15 +11,16 @@ dataset = "demo_sea"
 maps = "build/demo/score/demo_sea-tf_efficientnet_lite0/maps.npz"  # empty: not at hand
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 from IPython.display import Markdown, display
 
-from padim_ace.experiment.results import project_path
 from padim_ace.report import figures, tables
 
 title = tables.DATASETS.get(dataset, dataset)
 profile = "demo" if dataset.startswith("demo") else "paper"
 if maps:
-    display(*figures.localisation_page(project_path(maps), title))
+    display(*figures.localisation_page(Path(maps), title))
 else:
     where = "" if profile == "demo" else " PADIM_ACE_DATA=<folder> PADIM_ACE_WEIGHTS=<folder>"
     display(

@@ -27,8 +27,8 @@ from IPython.display import HTML
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
-from padim_ace.experiment.fill_visibility import COLUMNS, correlation_measures, padim_measures, pairs, thinned
-from padim_ace.experiment.results import project_path, write_text
+from padim_ace.experiment.fill_visibility import FILL, correlation_measures, padim_measures, pairs, thinned
+from padim_ace.experiment.results import write_csv
 from padim_ace.report import html_tables
 
 torch.set_num_threads(threads)
@@ -38,14 +38,14 @@ settings = Settings(seeds=(0,), image_size=(image_size, image_size), workers=thr
 # %% tags=["hide-input", "hide-output"]
 rows = []
 for folder, step in zip(prepared, every, strict=True):
-    dataset = PreparedDataset.open(project_path(folder))
+    dataset = PreparedDataset.open(Path(folder))
     measures = correlation_measures(pairs(dataset)) | padim_measures(
         thinned(dataset, step), network, settings
     )
     rows += [(Path(folder).name, measure, value) for measure, value in measures.items()]
 
 # %% tags=["hide-input"]
-frame = pd.DataFrame(rows, columns=list(COLUMNS))
-write_text(frame.to_csv(index=False, lineterminator="\n"), project_path(results) / "fill.csv")
+frame = pd.DataFrame(rows, columns=list(FILL))
+write_csv(frame, Path(results) / "fill.csv")
 wide = frame.pivot(index="measure", columns="dataset", values="value").reset_index()
 HTML(html_tables.frame_html(wide, "How well the fill is told from background.", "fill", ".3f"))

@@ -24,26 +24,27 @@ from IPython.display import HTML
 
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.image_scores import area_frame, clamp_frame, histogram_frame, read_image_scores
-from padim_ace.experiment.results import project_path, write_text
+from padim_ace.experiment.results import NAMES, write_csv
+from padim_ace.paper.detectors import BY_AREA, READINGS, SHOWN
 from padim_ace.report import html_tables
 
 clamps, histograms, areas = [], [], []
 for run, folder in zip(runs, prepared, strict=True):
     dataset, _, backbone = Path(run).name.partition("-")
-    found = read_image_scores(project_path(run) / "image_scores.npz")
-    clamps.append(clamp_frame(found, dataset, backbone))
-    histograms.append(histogram_frame(found, dataset, backbone))
-    images = PreparedDataset.open(project_path(folder))
+    found = read_image_scores(Path(run) / "image_scores.npz")
+    clamps.append(clamp_frame(found, READINGS, dataset, backbone))
+    histograms.append(histogram_frame(found, SHOWN, dataset, backbone))
+    images = PreparedDataset.open(Path(folder))
     if images.has_masks:
         covered = np.array([images.mask(i, (256, 256)).float().mean().item() for i in range(len(images))])
-        areas.append(area_frame(found, covered, dataset, backbone))
+        areas.append(area_frame(found, BY_AREA, covered, dataset, backbone))
 clamp = pd.concat(clamps, ignore_index=True)
 tables = {"clamp": clamp, "histograms": pd.concat(histograms), "areas": pd.concat(areas)}
 for name, frame in tables.items():
-    write_text(frame.to_csv(index=False, lineterminator="\n"), project_path(results) / f"{name}.csv")
+    write_csv(frame, Path(results) / f"{name}.csv")
 
 # %% tags=["hide-input"]
-columns = ["dataset", "detector", "covariance", "signature", "convention"]
+columns = ["dataset", *NAMES]
 mean = clamp.groupby(columns, sort=False)[["raw", "clamped", "tied"]].mean().reset_index()
 caption = "Image AUROC from raw and from clamped scores, and the part of the images that the clamp ties; mean over the seeds."
 HTML(html_tables.frame_html(mean.rename(columns=str.capitalize), caption, "clamp_mean", ".4f"))

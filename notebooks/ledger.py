@@ -25,19 +25,21 @@ results = "results/paper"  # a folder with scores.csv and provenance.json
 published = "book/published.csv"  # the paper's numbers
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 from IPython.display import HTML
 
-from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.experiment.results import read_scores
 from padim_ace.paper.published import read_not_run, read_published
 from padim_ace.report import html_tables, tables
 
-scores = read_scores(project_path(results) / "scores.csv")
-paper = read_published(project_path(published))
-not_run = read_not_run(project_path(results) / "not_run.csv")
+scores = read_scores(Path(results) / "scores.csv")
+paper = read_published(Path(published))
+not_run = read_not_run(Path(results) / "not_run.csv")
 HTML(html_tables.ledger_html(tables.ledger(paper, scores, not_run)))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["remove-input"]
-HTML(html_tables.provenance_html(project_path(results)))
+HTML(html_tables.provenance_html(Path(results)))

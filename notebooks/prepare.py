@@ -19,11 +19,11 @@ settings = {}  # parameters of the dataset, such as {"tile_size": 200} of hrsid
 
 # %% tags=["hide-input"]
 import json
+from pathlib import Path
 
 from IPython.display import HTML, Markdown, display
 
 from data_prep import figures, prepare, read_manifest
-from padim_ace.experiment.results import project_path
 from padim_ace.report import html_tables, tables
 from padim_ace.report.figures import show
 
@@ -31,8 +31,8 @@ title = tables.DATASETS.get(dataset, dataset)
 source = data if dataset in ("mstar", "ssdd", "hrsid") else raw
 folder = prepare(
     dataset,
-    project_path(source) if source else None,
-    project_path(out),
+    Path(source) if source else None,
+    Path(out),
     seed=seed,
     processes=processes,
     **settings,

@@ -26,6 +26,7 @@ precision = "float32"
 
 # %% tags=["hide-input"]
 import time
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -34,24 +35,19 @@ from IPython.display import HTML, Markdown, display
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import results
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.detectors import (
-    BEYOND,
-    CANDIDATES,
-    DEVIATIONS,
-    PADIM_GLRT,
-    READINGS,
-    SUPERVISION,
-    TABLES,
-)
+from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.experiment.image_scores import ImageScores, write_image_scores
-from padim_ace.experiment.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
+from padim_ace.experiment.provenance import provenance
+from padim_ace.experiment.selection import chosen_numbers, scores_frames
+from padim_ace.paper.detectors import CANDIDATES, DETECTORS, EXAMPLES, VALIDATED
+from padim_ace.paper.published_code import CONVENTIONS
 from padim_ace.report import html_tables
 
 torch.set_num_threads(threads)
 start = time.perf_counter()
-folder = results.project_path(out)
-images = PreparedDataset.open(results.project_path(prepared))
+folder = Path(out)
+images = PreparedDataset.open(Path(prepared))
 settings = Settings(
     seeds=tuple(seeds),
     image_size=(image_size, image_size),
@@ -61,13 +57,7 @@ settings = Settings(
     workers=threads,
 )
 network = load_backbone(backbone, image_size=settings.image_size)
-experiment = Experiment(
-    images,
-    network,
-    [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION],
-    settings,
-    validated=[*READINGS, *CANDIDATES, PADIM_GLRT],
-)
+experiment = Experiment(images, network, DETECTORS, settings, VALIDATED, CONVENTIONS)
 display(
     Markdown(
         f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
@@ -94,19 +84,19 @@ drawn = pd.DataFrame(
 HTML(html_tables.frame_html(drawn, "Images by role, and features by stage.", f"seeds_{dataset}"))
 
 # %% tags=["hide-input", "hide-output"]
-scores = experiment.run(folder)
+experiment.run(folder)
 
 # %% tags=["hide-input"]
-chosen = chosen_numbers(experiment, scores)
-frame, few = split_frame(metrics_frame(experiment, scores, dataset, backbone), chosen)
-write_examples(experiment, scores, folder / "maps.npz")
-write_image_scores(ImageScores.of_run(experiment, scores), folder / "image_scores.npz")
+chosen = chosen_numbers(experiment, CANDIDATES)
+frame, few = scores_frames(experiment, CANDIDATES, chosen, dataset, backbone)
+write_examples(experiment, EXAMPLES, "ace", folder / "maps.npz")
+write_image_scores(ImageScores.of_run(experiment), folder / "image_scores.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
     inputs["weights"] = network.weights.path
 results.write_json(
-    results.provenance(
+    provenance(
         parameters={
             "dataset": dataset,
             "backbone": backbone,
@@ -118,6 +108,7 @@ results.write_json(
             "precision": precision,
             "threads": threads,
             "preparation": images.preparation["parameters"],
+            "images": {"raw": images.preparation.get("raw", {}).get("items"), "prepared": len(images)},
         },
         inputs=inputs,
         device=device,
@@ -125,10 +116,8 @@ results.write_json(
     ),
     folder / "provenance.json",
 )
-results.write_text(few.to_csv(index=False), folder / "supervision.csv")
-results.write_text(
-    chosen.assign(dataset=dataset, backbone=backbone).to_csv(index=False), folder / "selection.csv"
-)
+results.write_csv(few, folder / "supervision.csv")
+results.write_csv(chosen.assign(dataset=dataset, backbone=backbone), folder / "selection.csv")
 results.write_scores(frame, folder / "scores.csv")
 experiment.forget(folder)
 
@@ -136,7 +125,7 @@ experiment.forget(folder)
 # AUROC on the test split in %, mean over the seeds.
 
 # %% tags=["hide-input"]
-columns = ["detector", "covariance", "aggregation", "signature", "convention"]
+columns = list(results.NAMES)
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
 caption = f"{dataset}, {backbone}: AUROC in %."

@@ -21,15 +21,17 @@ results = "results/paper"  # a folder with scores.csv and provenance.json
 published = "book/published.csv"  # the paper's numbers
 
 # %% tags=["hide-input", "headline"]
+from pathlib import Path
+
 from IPython.display import HTML
 
-from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.experiment.results import read_scores
 from padim_ace.paper.published import read_not_run, read_published
 from padim_ace.report import figures, html_tables, tables
 
-scores = read_scores(project_path(results) / "scores.csv")
-paper = read_published(project_path(published))
-not_run = read_not_run(project_path(results) / "not_run.csv")
+scores = read_scores(Path(results) / "scores.csv")
+paper = read_published(Path(published))
+not_run = read_not_run(Path(results) / "not_run.csv")
 settings = tables.table_settings(1)
 shown = ("mstar", "ssdd_kmeans", "ssdd", "hrsid")
 by_dataset = {name: tables.compare(settings, scores, name, paper, 1, not_run) for name in shown}
@@ -91,4 +93,4 @@ table("hrsid")
 # ## Where the numbers come from
 
 # %% tags=["remove-input"]
-HTML(html_tables.provenance_html(project_path(results)))
+HTML(html_tables.provenance_html(Path(results)))

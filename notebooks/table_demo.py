@@ -15,12 +15,14 @@
 results = "results/demo"  # a folder with scores.csv and provenance.json
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 from IPython.display import HTML, display
 
-from padim_ace.experiment.results import project_path, read_scores
+from padim_ace.experiment.results import read_scores
 from padim_ace.report import html_tables, tables
 
-scores = read_scores(project_path(results) / "scores.csv")
+scores = read_scores(Path(results) / "scores.csv")
 settings = tables.demo_settings()
 for name in sorted(set(scores["dataset"])):
     frame = tables.compare(settings, scores, name)
@@ -31,4 +33,4 @@ for name in sorted(set(scores["dataset"])):
 # ## Where the numbers come from
 
 # %% tags=["remove-input"]
-HTML(html_tables.provenance_html(project_path(results)))
+HTML(html_tables.provenance_html(Path(results)))

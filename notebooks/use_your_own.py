@@ -50,13 +50,12 @@ from anomalib.engine import Engine
 from lightning.pytorch.trainer.states import TrainerFn
 
 from padim_ace import PadimAce
-from padim_ace.experiment.results import project_path
 
 warnings.filterwarnings("ignore")
 for name in ("anomalib", "lightning.pytorch", "torch.onnx"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
-root, results = project_path(images), project_path(out)
+root, results = Path(images), Path(out)
 data = Folder(
     "mine",
     root=root,

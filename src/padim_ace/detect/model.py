@@ -7,24 +7,24 @@ all of it and ``torch.export`` can follow it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from anomalib.data import InferenceBatch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from padim_ace.detect.backbones import Backbone, load_backbone
-from padim_ace.detect.background import Background, Moments, fit_background
+from padim_ace.detect.background import Background, Moments, centre, fit_background
 from padim_ace.detect.embedding import Embedder, FeatureSubset
-from padim_ace.detect.inner_products import Full, InnerProduct, Isotropic, Prepared, Shape, Weighted
+from padim_ace.detect.inner_products import Full, InnerProduct, Isotropic, Prepared, Weighted, inner_product
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import BlockRows, Embedding
+from padim_ace.detect.registry import SIGNATURES
 from padim_ace.detect.signature import MeanSignature, as_embedding
-from padim_ace.experiment.detectors import Detector
-from padim_ace.experiment.scorer import inner_product, patch_scores
+from padim_ace.detect.statistics import patch_scores
+from padim_ace.paper.detectors import Detector
 
 PRECISIONS = ("float32", "bfloat16")
 FITTED = ("mean", "own", "cross", "weights", "variance", "direction", "signature_energy", "samples")
@@ -34,6 +34,13 @@ CLUTTER_IMAGES = 64
 clutter."""
 
 SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None]
+
+
+class Scored(NamedTuple):
+    """What a detector says of a batch of images."""
+
+    image_score: Float[Tensor, " batch"]
+    anomaly_map: Float[Tensor, "batch 1 row column"]
 
 
 class AceModel(nn.Module):
@@ -95,8 +102,7 @@ class AceModel(nn.Module):
         for axis, patches, pixels in zip("rc", self.embedder.grid, image_size, strict=True):
             matrix = smoothing_matrix(patches, pixels).to(device)
             self.register_buffer(f"smoothing_{axis}", matrix, persistent=False)
-        places = tuple(rows * columns for rows, columns in self.embedder.sizes)
-        self.shape = Shape(places, tuple(len(part) for part in subset.stages))
+        self.shape = self.embedder.shape(subset)
         self.embedder.to(device)
 
     # fitting
@@ -132,9 +138,7 @@ class AceModel(nn.Module):
         if distributed():
             self.moments.all_reduce()
         background = fit_background(self.moments, self.detector.background)
-        product = inner_product(
-            background, self.detector.covariance, self.detector.aggregation, frozenset(), self.shape
-        )
+        product = inner_product(background, self.detector.covariance, self.shape)
         prepared = self._signature(background, product, signature)
         self.begin()
         self._forget()
@@ -163,7 +167,7 @@ class AceModel(nn.Module):
             if not isinstance(product, Full) or not pool.needed:
                 mean.update(embedding)
                 continue
-            if self.detector.family == "masked" and masks is None:
+            if SIGNATURES[self.detector.signature].supervision == "masks" and masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
             covered = None if masks is None else self.embedder.covered(masks)
             white = product.whiten(background.centre(embedding))
@@ -180,26 +184,25 @@ class AceModel(nn.Module):
     # scoring
 
     @torch.no_grad()
-    def forward(self, images: Float[Tensor, "batch channel row column"]) -> InferenceBatch:
+    def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
         """Score images in [0, 1], grey or colour, of the size that it was fitted on.
 
         Returns:
-            ``anomaly_map`` ``[batch, 1, row, column]``, the statistic, in [-1, 1] (for ``ace`` the cosine
-            with the signature), and ``pred_score`` ``[batch]``, its maximum.
+            the image scores, and the maps that they are the maxima of: the statistic, in [-1, 1] (for
+            ``ace`` the cosine with the signature).
 
         Raises:
             ValueError: if the model is not fitted, or was on another image size.
         """
         if not self.is_fitted:
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
-        background = Background(self._kept("mean"), BlockRows([], []), BlockRows([], []))
         product = self._product()
         prepared = Prepared(self._kept("direction"), self._kept("signature_energy")[0])
-        length, (projection,) = product.measure(background.centre(self._embed(images)), [prepared])
+        length, (projection,) = product.measure(centre(self._embed(images), self._kept("mean")), [prepared])
         samples = self._kept("samples")[0]
         scores = patch_scores(self.detector, projection, length, prepared.energy[:, :1], samples)
         smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c).clamp(-1, 1)
-        return InferenceBatch(pred_score=image_score(smooth), anomaly_map=smooth.unsqueeze(1))
+        return Scored(image_score(smooth), smooth.unsqueeze(1))
 
     @property
     def is_fitted(self) -> bool:
@@ -209,7 +212,7 @@ class AceModel(nn.Module):
     def _product(self) -> InnerProduct:
         if self.detector.covariance == "full":
             whitening = BlockRows(self._kept("cross"), self._kept("own"))
-            return Full(Background([], whitening, whitening), self.shape)
+            return Full(whitening, self.shape)
         if self.detector.covariance == "diagonal":
             return Weighted(self._kept("weights"), self.shape)
         return Isotropic(self._kept("variance")[0], self.shape)
@@ -219,12 +222,7 @@ class AceModel(nn.Module):
         if size != self.embedder.image_size:
             rows, columns = self.embedder.image_size
             raise ValueError(f"images: expected {rows} x {columns} pixels, found {size[0]} x {size[1]}")
-        backbone = self.embedder.backbone
-        inputs = backbone.normalise(images) if self.normalise else images.expand(-1, 3, -1, -1)
-        # an exported model computes in float32: autocast is no part of the graph
-        half = self.precision == "bfloat16" and not torch.compiler.is_exporting()
-        with torch.autocast(images.device.type, torch.bfloat16) if half else nullcontext():
-            embedding = self.embedder(inputs.contiguous(memory_format=torch.channels_last))
+        embedding = self.embedder.embed(images, self.normalise, self.precision)
         stages = len(self.embedder.sizes)
         return FeatureSubset([getattr(self, f"subset{level}") for level in range(stages)]).select(embedding)
 

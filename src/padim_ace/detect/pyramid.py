@@ -123,23 +123,6 @@ class BlockRows:
         return [*self.own, *self.cross]
 
 
-def dense(rows: BlockRows) -> Float[Tensor, "place feature feature"]:
-    """The whole of a symmetric matrix at every place of the finest grid."""
-    places = rows.own[-1].shape[0]
-    features = sum(own.shape[-1] for own in rows.own)
-    result = rows.own[0].new_zeros(places, features, features)
-    before = 0
-    for cross, own in zip(rows.cross, rows.own, strict=True):
-        end = before + own.shape[-1]
-        result[:, before:end, before:end] = upsample(own, places)
-        if before:
-            block = upsample(cross.reshape(own.shape[0], own.shape[-1], before), places)
-            result[:, before:end, :before] = block
-            result[:, :before, before:end] = block.mT
-        before = end
-    return result
-
-
 def _own_product(stage: Tensor, own: Tensor) -> Tensor:
     return torch.matmul(stage, own[0].mT if own.shape[0] == 1 else own.mT)
 

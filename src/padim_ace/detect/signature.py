@@ -1,13 +1,11 @@
 """Target signatures: what an anomalous patch looks like, measured from the background.
 
 - :class:`MeanSignature`: the mean embedding of anomalous images at every place (the paper's).
-- :class:`PooledSignature`: one direction for all places, the weighted mean of whitened anomalous patches,
-  each brought to unit length first. The weights say which patches are targets: the part of a patch that a
-  mask covers, or, where only image labels are known, 1 at the patches farthest from the background
-  (:func:`mined_patches`).
-- Mined patches are not all target: the brightest clutter is among them. :class:`PatchProducts` gather second
-  moments of mined patches, and of the patches farthest from the background in *normal* images, the clutter;
-  :func:`contrast` and :func:`target_subspace` find what sets the first apart from the second.
+- All others are *pooled*: one direction, or a few, for all places, made of whitened anomalous patches of unit
+  length (:class:`PatchMoments`). Which patches are targets is said by masks, or, where only image labels are
+  known, by their distance: *mined* patches are the farthest from the background (:func:`mined_patches`).
+- Mined patches are not all target: the brightest clutter is among them. :func:`contrast` and :func:`subspace`
+  find what sets them apart from clutter, the farthest patches of *normal* images.
 """
 
 from __future__ import annotations
@@ -48,17 +46,34 @@ class MeanSignature:
         return [(total / self.count).float().unsqueeze(1) for total in self._total]
 
 
-class PooledSignature:
-    """Weighted mean of whitened patches of unit length, streamed in float64."""
+class PatchMoments:
+    """Mean and second moment of whitened patches of unit length, streamed in float64."""
 
     def __init__(self) -> None:
-        self.weight: float | Tensor = 0.0
+        self.weight: Tensor | None = None
         self._total: Tensor | None = None
+        self._products: Tensor | None = None
 
-    def add(self, total: Direction, weight: float | Tensor) -> None:
-        """Add a weighted sum of unit patches, and the sum of the weights."""
+    def add(
+        self, patches: Float[Tensor, "rank image feature"], given: Float[Tensor, " image"] | None = None
+    ) -> None:
+        """Add patches of unit length, those of each image weighted by ``given`` (by 1, if None)."""
+        weighted = patches if given is None else patches * given[:, None]
+        images = patches.shape[1] if given is None else given.sum()
+        self.add_sum(weighted.sum((0, 1)), len(patches) * torch.as_tensor(images, device=patches.device))
+        product = (patches.flatten(0, 1).T @ weighted.flatten(0, 1)).double()
+        self._products = product if self._products is None else self._products + product
+
+    def add_sum(self, total: Direction, weight: Tensor) -> None:
+        """Add a weighted sum of patches and the sum of the weights, where no second moment is wanted."""
         self._total = total.double() if self._total is None else self._total + total
-        self.weight = self.weight + weight
+        self.weight = weight.double() if self.weight is None else self.weight + weight
+
+    def all_reduce(self) -> None:
+        """Make these the moments of all ranks' patches together (``torch.distributed``)."""
+        for part in (self.weight, self._total, self._products):
+            assert part is not None
+            dist.all_reduce(part)
 
     def mean(self) -> Direction:
         """The mean, in float64; no longer of unit length.
@@ -66,42 +81,20 @@ class PooledSignature:
         Raises:
             ValueError: if no patch with a weight was added.
         """
-        _require(float(self.weight))
-        assert self._total is not None
-        return self._total / self.weight
+        return self._average(self._total)
 
-
-class PatchProducts:
-    """Mean of ``ŷ ŷᵀ`` over whitened patches of unit length, streamed in float64: a matrix of trace 1."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._total: Tensor | None = None
-
-    def add(self, patches: Float[Tensor, "*patch feature"]) -> None:
-        """Add patches of unit length."""
-        rows = patches.flatten(0, -2)
-        product = (rows.T @ rows).double()
-        self._total = product if self._total is None else self._total + product
-        self.count += len(rows)
-
-    def all_reduce(self) -> None:
-        """Make this the mean over all ranks' patches (``torch.distributed``)."""
-        assert self._total is not None
-        count = torch.tensor(float(self.count), dtype=torch.float64, device=self._total.device)
-        dist.all_reduce(count)
-        dist.all_reduce(self._total)
-        self.count = int(count)
-
-    def mean(self) -> Products:
-        """The mean.
+    def second(self) -> Products:
+        """The mean of ``ŷ ŷᵀ``, in float64: a matrix of trace 1.
 
         Raises:
             ValueError: if no patch was added.
         """
-        _require(self.count)
-        assert self._total is not None
-        return self._total / self.count
+        return self._average(self._products)
+
+    def _average(self, total: Tensor | None) -> Tensor:
+        _require(0.0 if self.weight is None else float(self.weight))
+        assert total is not None and self.weight is not None
+        return total / self.weight
 
 
 def covered_sums(
@@ -150,55 +143,61 @@ def mined_patches(
     return torch.cat(parts, -1) / lengths.clamp_min(torch.finfo(energy.dtype).tiny).sqrt().unsqueeze(-1)
 
 
-def refined(mean: Direction, mined: Products, rounds: int = 2) -> Direction:
-    r"""A mined signature refined by ACE itself: each round weights every mined patch by its cosine.
-
-    :math:`\sum \hat y (\hat y^\top s) = M s`, so that rounds are steps of a power iteration on ``mined``.
-    """
-    for _ in range(rounds):
-        mean = mined @ mean
-    return mean / mean.norm()
+Directions = Float[Tensor, "feature direction"]
 
 
-def contrast(mean: Direction, clutter: Products) -> Direction:
+def mined(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
+    """The mean of the patches that are farthest from the background."""
+    return targets.mean().unsqueeze(1)
+
+
+def masked(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
+    """The mean of the patches under masks, each weighted by the part of it that is covered."""
+    return targets.mean().unsqueeze(1)
+
+
+def contrast(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
     r"""The direction in which mined patches differ from clutter: :math:`(C + I / D)^{-1} m`, of unit length.
 
     Fisher's linear discriminant between the mined patches' mean m and patches of no mean. Whitening makes the
-    background as a whole isotropic; C, of trace 1, says in which directions its *farthest* patches lie. The
-    identity, of the same trace, keeps directions that clutter never took from being divided by nothing.
-
-    Args:
-        mean: of mined patches.
-        clutter: :class:`PatchProducts` of the farthest patches of normal images.
+    background as a whole isotropic; C, the second moment of clutter, of trace 1, says in which directions its
+    *farthest* patches lie. The identity, of the same trace, keeps directions that clutter never took from
+    being divided by nothing.
     """
-    found = torch.linalg.solve(_loaded(clutter), mean)
-    return found / found.norm()
+    found = torch.linalg.solve(_loaded(clutter.second()), targets.mean())
+    return (found / found.norm()).unsqueeze(1)
 
 
-def target_subspace(
-    mined: Products, clutter: Products, dimensions: int
-) -> Float[Tensor, "feature dimension"]:
+def subspace(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
     r"""The directions in which mined patches have the most energy relative to clutter, orthonormal.
 
-    The leading generalised eigenvectors of :math:`M v = \lambda (C + I/D) v`, made orthonormal in their
-    order, so that the first r columns span the subspace of r dimensions.
-
-    Args:
-        mined: :class:`PatchProducts` of mined patches.
-        clutter: the same of the farthest patches of normal images.
-        dimensions: how many; a signature is one direction, a subspace has room for targets that differ.
+    The leading ``count`` generalised eigenvectors of :math:`M v = \lambda (C + I/D) v`, with M and C the
+    second moments of mined patches and of clutter, made orthonormal in their order: the first r columns span
+    the subspace of r dimensions. A subspace has room for targets that differ.
 
     Raises:
         ValueError: for more dimensions than features.
     """
-    features = len(mined)
-    if not 1 <= dimensions <= features:
-        raise ValueError(f"target subspace: expected 1 to {features} dimensions, found {dimensions}")
-    lower = torch.linalg.cholesky(_loaded(clutter))
+    mined = targets.second()
+    if not 1 <= count <= len(mined):
+        raise ValueError(f"target subspace: expected 1 to {len(mined)} dimensions, found {count}")
+    lower = torch.linalg.cholesky(_loaded(clutter.second()))
     half = torch.linalg.solve_triangular(lower, mined, upper=False)
     ratio = torch.linalg.solve_triangular(lower, half.mT, upper=False)
-    leading = torch.linalg.eigh((ratio + ratio.mT) / 2).eigenvectors.flip(-1)[:, :dimensions]
+    leading = torch.linalg.eigh((ratio + ratio.mT) / 2).eigenvectors.flip(-1)[:, :count]
     return torch.linalg.qr(torch.linalg.solve_triangular(lower.mT, leading, upper=True)).Q
+
+
+def directions(name: str, targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
+    """The directions of the pooled signature of this name.
+
+    Args:
+        name: of a function above.
+        targets: moments of the target patches, whitened and of unit length.
+        clutter: the same of the farthest patches of normal images, where the signature is held against them.
+        count: how many directions, where it has several.
+    """
+    return globals()[name](targets, clutter, count)
 
 
 def as_embedding(directions: Float[Tensor, "feature direction"], features: Sequence[int]) -> Embedding:

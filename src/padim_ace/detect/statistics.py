@@ -11,9 +11,14 @@ products in the space that :math:`\Sigma^{-1}` whitens:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from padim_ace.detect.detector import Detector
+from padim_ace.detect.registry import SIGNATURES
 
 
 def mahalanobis(energy: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -25,22 +30,14 @@ def ace(
     projection: Float[Tensor, "*shape"],
     energy: Float[Tensor, "*shape"],
     signature_energy: Float[Tensor, "*#shape"],
+    samples: float | Tensor = 0,
 ) -> Float[Tensor, "*shape"]:
     r"""Adaptive cosine estimator, signed root form: :math:`A / \sqrt{S E}`, in [-1, 1].
 
     The cosine between the embedding and the signature, both whitened. Zero where either vanishes: an
-    embedding equal to the background's mean points nowhere.
+    embedding equal to the background's mean points nowhere. It does not depend on the number of ``samples``.
     """
-    norm = (signature_energy * energy).clamp_min(0).sqrt()
-    return torch.where(norm > 0, projection / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0).clamp(-1, 1)
-
-
-def matched_filter(
-    projection: Float[Tensor, "*shape"], signature_energy: Float[Tensor, "*#shape"]
-) -> Float[Tensor, "*shape"]:
-    r"""Adaptive matched filter, :math:`A / \sqrt{S}`: ACE without the embedding's own length, unbounded."""
-    norm = signature_energy.clamp_min(0).sqrt()
-    return torch.where(norm > 0, projection / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0)
+    return _ratio(projection, signature_energy * energy).clamp(-1, 1)
 
 
 def glrt(
@@ -52,8 +49,44 @@ def glrt(
     r"""Kelly's generalised likelihood ratio, signed root form: :math:`A / \sqrt{S (N + E)}`, in (-1, 1).
 
     N is the number of ``samples`` that the covariance was estimated from. An embedding near the background's
-    mean (E far below N) is scored as by the matched filter, one far from it (E far above N) as by ACE: close
-    to the mean a direction is mostly noise, and ACE believes it.
+    mean (E far below N) is scored as by the matched filter :math:`A / \sqrt{S}`, one far from it (E far
+    above N) as by ACE: close to the mean a direction is mostly noise, and ACE believes it.
     """
-    norm = (signature_energy * (samples + energy.clamp_min(0))).clamp_min(0).sqrt()
+    return _ratio(projection, signature_energy * (samples + energy.clamp_min(0)))
+
+
+def _ratio(projection: Tensor, squared: Tensor) -> Tensor:
+    """``projection / √squared``, zero where that vanishes."""
+    norm = squared.clamp_min(0).sqrt()
     return torch.where(norm > 0, projection / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0)
+
+
+def patch_scores(
+    detector: Detector,
+    projections: Float[Tensor, "place image direction"] | None,
+    energy: Float[Tensor, "place image"],
+    signature_energy: Float[Tensor, "_place 1"] | None,
+    samples: float | Tensor,
+) -> Float[Tensor, "place image"]:
+    """A detector's scores from the projections on its signature's directions.
+
+    A subspace's directions are orthonormal: the length of the projection on their span takes the place of
+    that on one direction, whose sign would mean nothing.
+
+    Args:
+        detector: whose scores.
+        projections: on each direction of its signature; None without a signature.
+        energy: of the embeddings.
+        signature_energy: of one direction; None without a signature.
+        samples: that the covariance was estimated from.
+    """
+    if projections is None or signature_energy is None:
+        return mahalanobis(energy)
+    spans = SIGNATURES[detector.signature].spans
+    along = projections.square().sum(-1).sqrt() if spans else projections[..., 0]
+    score: Score = globals()[detector.statistic]
+    return score(along, energy, signature_energy, samples)
+
+
+Score = Callable[[Tensor, Tensor, Tensor, "float | Tensor"], Tensor]
+"""Patch scores of the projection A, the energy E, the signature's energy S and the number of samples N."""

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,7 +106,7 @@ class PreparedDataset:
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
-        grey = self._read(self.root / self.manifest["path"].iloc[index])
+        grey = self.read_grey(self.root / self.manifest["path"].iloc[index])
         image = torch.from_numpy(grey).float().div_(255)[None, None]
         if grey.shape != size:
             image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
@@ -126,7 +126,7 @@ class PreparedDataset:
             raise DatasetError(
                 f"{path}: expected a mask for this anomalous image, found none; prepare with masks"
             )
-        mask = torch.from_numpy(self._read(self.root / name))
+        mask = torch.from_numpy(self.read_grey(self.root / name))
         if mask.shape != size:
             mask = F.interpolate(mask[None, None], size=size, mode="nearest")[0, 0]
         return mask > 0
@@ -137,7 +137,12 @@ class PreparedDataset:
         return bool((self.manifest.loc[self.anomalous, "mask"] != "").all())
 
     @staticmethod
-    def _read(path: Path) -> np.ndarray:
+    def read_grey(path: Path) -> UInt8[np.ndarray, "row column"]:
+        """A file of the dataset as it is.
+
+        Raises:
+            DatasetError: if it is missing or does not decode.
+        """
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if grey is None:
             found = "no file" if not path.is_file() else "a file that does not decode"

@@ -6,6 +6,7 @@ one is. On a CPU its embedding (1.8 MB from ResNet-18 at 256 pixels) is read ten
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,45 +24,51 @@ LIMIT = 10 * 2**30
 class EmbeddingStore:
     """Embeddings by the image's row in the manifest, in a nameless file that goes when the process does.
 
-    They come back bit for bit. What no longer fits, or what a full disk refuses, is left out: whoever asks
+    They come back bit for bit. What does not fit, or what a full disk refuses, is left out: whoever asks
     (``row in store``) computes it again.
     """
 
-    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
-        """An empty store, in ``folder`` or else where temporary files go."""
-        where = folder or Path(tempfile.gettempdir())
-        self._file = tempfile.TemporaryFile(dir=where, buffering=0)  # noqa: SIM115 (open between passes)
-        self._limit = min(LIMIT if limit is None else limit, shutil.disk_usage(where).free // 4)
+    def __init__(self, images: int, folder: Path | None = None) -> None:
+        """An empty store for so many images, in ``folder`` or else where temporary files go."""
+        self._images, self._folder = images, folder or Path(tempfile.gettempdir())
         self._number: dict[int, int] = {}
         self._shapes: list[tuple[int, int]] = []
         """Places and features of the stages."""
-        self._full = False
+        self._memory: np.ndarray | None = None
 
     def __contains__(self, row: object) -> bool:
         """Whether the image's embedding is here."""
         return row in self._number
 
+    def _open(self, embedding: Embedding) -> np.ndarray:
+        """The memory-mapped file, ``[image, number]``, its place on the disk reserved."""
+        self._shapes = [(stage.shape[0], stage.shape[2]) for stage in embedding]
+        width = sum(places * features for places, features in self._shapes)
+        limit = min(LIMIT, shutil.disk_usage(self._folder).free // 4)
+        images = min(self._images, limit // (4 * width))
+        if not images:
+            return np.empty((0, width), np.float32)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, 4 * images * width)  # or a full disk would kill the run
+            except OSError:
+                return np.empty((0, width), np.float32)
+            return np.memmap(file, np.float32, shape=(images, width))
+
     def add(
         self, rows: Int[np.ndarray, " image"], embedding: Embedding, wanted: Bool[np.ndarray, " image"]
     ) -> None:
         """Keep the embeddings of those images of a batch that are ``wanted``, as far as they fit."""
-        if self._full or not wanted.any():
+        if self._memory is None:
+            self._memory = self._open(embedding)
+        first = len(self._number)
+        chosen = np.flatnonzero(wanted)[: len(self._memory) - first]
+        if not len(chosen):
             return
-        self._shapes = [(stage.shape[0], stage.shape[2]) for stage in embedding]
-        fits = self._limit // self._image_bytes - len(self._number)
-        self._full = fits <= wanted.sum()
-        chosen = np.flatnonzero(wanted)[: max(fits, 0)]
         index = torch.from_numpy(chosen)
         block = torch.cat([s.transpose(0, 1).index_select(0, index).flatten(1) for s in embedding], 1)
-        try:
-            self._file.seek(len(self._number) * self._image_bytes)
-            written = self._file.write(block.numpy().data) if len(chosen) else 0
-        except OSError:
-            written = 0
-        complete = chosen[: written // self._image_bytes]
-        self._full |= len(complete) < len(chosen)
-        for row in rows[complete].tolist():
-            self._number[row] = len(self._number)
+        self._memory[first : first + len(chosen)] = block.numpy()
+        self._number.update(zip(rows[chosen].tolist(), range(first, first + len(chosen)), strict=True))
 
     def read(self, rows: Int[np.ndarray, " image"]) -> Embedding:
         """The embeddings of images that are all here.
@@ -69,15 +76,10 @@ class EmbeddingStore:
         Raises:
             KeyError: if one is not.
         """
-        block = np.empty((len(rows), self._image_bytes // 4), np.float32)
-        for number, row in enumerate(rows.tolist()):
-            self._file.seek(self._number[row] * self._image_bytes)
-            self._file.readinto(block[number].data)
-        parts = torch.from_numpy(block).split([places * features for places, features in self._shapes], 1)
+        numbers = [self._number[row] for row in rows.tolist()]
+        assert self._memory is not None
+        block = torch.from_numpy(self._memory[numbers])
+        parts = block.split([places * features for places, features in self._shapes], 1)
         return [
             part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, self._shapes, strict=True)
         ]
-
-    @property
-    def _image_bytes(self) -> int:
-        return 4 * sum(places * features for places, features in self._shapes)

@@ -24,15 +24,15 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.detector import PADIM
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.detectors import PADIM
 from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
 
 WINDOW = 15
 """Side of the window in which pixels are correlated, in pixels of the prepared image."""
-COLUMNS = ("dataset", "measure", "value")
+FILL = ("dataset", "measure", "value")
 """The columns of ``fill.csv``."""
 
 
@@ -65,8 +65,8 @@ def pairs(dataset: PreparedDataset) -> Iterator[Pair]:
         for label, rows in dataset.manifest.groupby("label")
     }
     for name in sorted(set(of_name.get("normal", {})) & set(of_name.get("anomalous", {}))):
-        anomalous = dataset._read(dataset.root / of_name["anomalous"][name])
-        normal = dataset._read(dataset.root / of_name["normal"][name])
+        anomalous = dataset.read_grey(dataset.root / of_name["anomalous"][name])
+        normal = dataset.read_grey(dataset.root / of_name["normal"][name])
         if anomalous.shape == normal.shape:
             yield Pair(name, anomalous, normal, filled_region(anomalous, normal))
 
@@ -202,7 +202,7 @@ def padim_measures(
             for is_second, image in ((False, before), (True, after)):
                 inputs = torch.from_numpy(image).float().div(255)[None, None]
                 inputs = torch.nn.functional.interpolate(inputs, size=size, mode="bilinear", antialias=True)
-                embedding = seed.subset.select(experiment.embedder(backbone.normalise(inputs)))
+                embedding = seed.subset.select(experiment.embedder.embed(inputs))
                 patches = experiment.embedder.to_raster(scorer.score(embedding).transpose(0, 1))
                 maps = anomaly_map(patches[0], rows, columns)
                 scores[is_second].append(float(image_score(maps)[0]))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -39,7 +37,7 @@ class ImageEmbeddings:
         if self.device.type == "cpu":
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            self._store = EmbeddingStore(folder)
+            self._store = EmbeddingStore(len(self.dataset), folder)
 
     def close_store(self) -> None:
         """Forget what was kept."""
@@ -51,27 +49,16 @@ class ImageEmbeddings:
             self._store.add(batch.index, embedding, wanted)
 
     def compute(self, images: Float[Tensor, "image 1 row column"], normalise: bool = True) -> Embedding:
-        """The embeddings of decoded images, ``normalise`` for the backbone first."""
-        images = images.to(self.device, non_blocking=True)
-        backbone = self.embedder.backbone
-        inputs = backbone.normalise(images) if normalise else images.expand(-1, 3, -1, -1)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        half = self.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            return self.embedder(inputs)
+        """The embeddings of decoded images, which are normalised for the backbone first or not."""
+        return self.embedder.embed(images.to(self.device, non_blocking=True), normalise, self.precision)
 
     def batches(self, index: np.ndarray, what: str, masks: bool = False) -> Iterator[tuple[Batch, Embedding]]:
         """Batches of the images of ``index`` and their embeddings, with a progress bar that says ``what``."""
         known: Container[int] = self._store or ()
+        size = self.embedder.image_size
         with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
             for batch in batches(
-                self.dataset,
-                index,
-                self.embedder.image_size,
-                self.batch_size,
-                masks=masks,
-                workers=self.workers,
-                known=known,
+                self.dataset, index, size, self.batch_size, masks=masks, workers=self.workers, known=known
             ):
                 kept = batch.index[: len(batch.index) - len(batch.images)]
                 parts = [self._store.read(kept)] if self._store is not None and len(kept) else []

@@ -6,8 +6,9 @@ The scores themselves (``image_scores.npz`` of a scored dataset) are not committ
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,13 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Shaped
 
-from padim_ace.experiment.detectors import PADIM, PADIM_ACE, PADIM_GLRT, Detector
+from data_prep.errors import DataError
+from padim_ace.detect.detector import Detector
+from padim_ace.experiment.examples import write_npz
 from padim_ace.experiment.experiment import Experiment
 from padim_ace.experiment.metrics import image_metrics
-from padim_ace.experiment.results import ResultsError
-from padim_ace.experiment.tally import Scores
 
-SHOWN: list[Detector] = [
-    Detector("padim"),
-    *(Detector("ace", "full", "", "mean", convention) for convention in ("published", "equation", "centred")),
-    Detector("ace", "full", "", "masked", "centred"),
-]
-"""The detectors whose histograms are kept."""
 BINS = 40
-BY_AREA: list[Detector] = [PADIM, PADIM_ACE, Detector("ace", "full", "", "masked", "centred"), PADIM_GLRT]
-"""The detectors that are asked about targets of different sizes."""
 
 
 @dataclass
@@ -46,11 +39,11 @@ class ImageScores:
     anomalous: Bool[np.ndarray, " image"]
 
     @classmethod
-    def of_run(cls, experiment: Experiment, scores: Scores) -> ImageScores:
+    def of_run(cls, experiment: Experiment) -> ImageScores:
         """From a finished run."""
-        seeds = [seed.seed for seed in experiment.seeds]
-        roles = np.stack([seed.roles.astype(str) for seed in experiment.seeds])
-        return cls(experiment.detectors, seeds, scores.image, roles, experiment.dataset.anomalous)
+        tally = experiment.tally
+        roles, anomalous = tally.roles.astype(str), experiment.dataset.anomalous
+        return cls(experiment.detectors, list(tally.seeds), tally.image, roles, anomalous)
 
     def of(self, detector: Detector, role: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each seed: a detector's scores of the images with a role, and which of them are anomalous."""
@@ -61,33 +54,31 @@ class ImageScores:
 
 def write_image_scores(found: ImageScores, path: Path) -> None:
     """Write image scores as ``.npz``, the scores as float32; the file appears whole or not at all."""
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        temporary,
-        scores=found.scores.astype(np.float32),
-        detectors=np.array([list(detector.row().values()) for detector in found.detectors]),
-        seeds=np.array(found.seeds),
-        roles=found.roles,
-        anomalous=found.anomalous,
-    )
-    os.replace(temporary, path)
+    arrays = {
+        "scores": found.scores.astype(np.float32),
+        "detectors": np.array([json.dumps(asdict(detector)) for detector in found.detectors]),
+        "seeds": np.array(found.seeds),
+        "roles": found.roles,
+        "anomalous": found.anomalous,
+    }
+    write_npz(path, arrays)
 
 
 def read_image_scores(path: Path | str) -> ImageScores:
     """Read what :func:`write_image_scores` wrote.
 
     Raises:
-        ResultsError: if there is no such file.
+        DataError: if there is no such file.
     """
     path = Path(path)
     if not path.is_file():
-        raise ResultsError(f"{path}: expected image scores, found no file; run the score notebook")
+        raise DataError(path, "image scores", "no file", "run the score notebook")
     with np.load(path) as file:
         found = dict(file)
     missing = {"scores", "detectors", "seeds", "roles", "anomalous"} - set(found)
     if missing:
-        raise ResultsError(f"{path}: expected image scores, found no {sorted(missing)}; score again")
-    detectors = [Detector(*(str(word) for word in row)) for row in found["detectors"]]
+        raise DataError(path, "image scores", f"no {sorted(missing)}", "score again")
+    detectors = [Detector(**json.loads(fields)) for fields in found["detectors"]]
     return ImageScores(
         detectors, found["seeds"].tolist(), found["scores"], found["roles"], found["anomalous"]
     )
@@ -117,14 +108,15 @@ def clamped(
     return processor(scores).pred_score.numpy()
 
 
-def clamp_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFrame:
-    """Image AUROC of raw and of clamped scores, by seed, for the detectors whose validation scores are known.
+def clamp_frame(run: ImageScores, shown: Sequence[Detector], dataset: str, backbone: str) -> pd.DataFrame:
+    """Image AUROC of raw and of clamped scores, by seed, for those detectors ``shown`` that judged validation
+    images too.
 
     Columns: dataset, backbone, the detector's, seed, ``raw``, ``clamped``, ``tied`` (the part of the test
     images that the clamp sets to 0 or 1).
     """
     rows = []
-    for detector in run.detectors:
+    for detector in (detector for detector in shown if detector in run.detectors):
         where: dict[str, Any] = {"dataset": dataset, "backbone": backbone, **detector.row()}
         known, judged = run.of(detector, "validation"), run.of(detector, "test")
         for seed, (validation, labels), (test, truth) in zip(run.seeds, known, judged, strict=True):
@@ -139,14 +131,14 @@ def clamp_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def histogram_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFrame:
-    """Histograms of the test images' scores over all seeds, of the detectors :data:`SHOWN`.
+def histogram_frame(run: ImageScores, shown: Sequence[Detector], dataset: str, backbone: str) -> pd.DataFrame:
+    """Histograms of the test images' scores over all seeds, of the detectors ``shown``.
 
     Columns: dataset, backbone, the detector's, ``label``, ``low``, ``high``, ``count``. The bins of a
     detector are of equal width, from its lowest score to its highest.
     """
     rows = []
-    for detector in (detector for detector in SHOWN if detector in run.detectors):
+    for detector in (detector for detector in shown if detector in run.detectors):
         where: dict[str, Any] = {"dataset": dataset, "backbone": backbone, **detector.row()}
         found = run.of(detector, "test")
         scores, labels = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -159,9 +151,14 @@ def histogram_frame(run: ImageScores, dataset: str, backbone: str) -> pd.DataFra
 
 
 def area_frame(
-    run: ImageScores, areas: Float[np.ndarray, " image"], dataset: str, backbone: str, groups: int = 4
+    run: ImageScores,
+    shown: Sequence[Detector],
+    areas: Float[np.ndarray, " image"],
+    dataset: str,
+    backbone: str,
+    groups: int = 4,
 ) -> pd.DataFrame:
-    """Image AUROC by the size of the target, by seed, for the detectors :data:`BY_AREA`.
+    """Image AUROC by the size of the target, by seed, for the detectors ``shown``.
 
     The anomalous test images of all seeds are divided by area into ``groups`` of equally many; each group
     stands against all normal test images of its seed. Columns: dataset, backbone, the detector's, seed,
@@ -169,6 +166,7 @@ def area_frame(
 
     Args:
         run: image scores.
+        shown: the detectors that are asked.
         areas: of the targets of each image, as a part of the image; 0 where there is none.
         dataset: its name.
         backbone: its name.
@@ -178,7 +176,7 @@ def area_frame(
     edges = np.quantile(areas[judged], np.linspace(0, 1, groups + 1))
     group_of = np.clip(np.searchsorted(edges, areas, side="right") - 1, 0, groups - 1)
     rows = []
-    for detector in (detector for detector in BY_AREA if detector in run.detectors):
+    for detector in (detector for detector in shown if detector in run.detectors):
         scores = run.scores[:, run.detectors.index(detector)]
         for seed, of_seed, roles in zip(run.seeds, scores, run.roles, strict=True):
             for group in range(groups):

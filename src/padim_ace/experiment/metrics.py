@@ -78,9 +78,11 @@ class Histogram:
         self.positive = torch.zeros(BINS, dtype=torch.int64, device=device)
         self.overlap = torch.zeros(BINS, dtype=torch.float64, device=device)
         self.regions = 0
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
 
     def update(self, scores: Float[Tensor, "image row column"], truth: Truth) -> None:
         """Add pixels: ``scores`` the higher the more anomalous, ``truth`` of the same images."""
+        self._finite &= torch.isfinite(scores).all()
         key = _linear_key(scores) if self.bounded else _floating_key(scores)
         if scores.device.type == "cpu":
             self._count_on_cpu(key, truth)
@@ -122,8 +124,10 @@ class Histogram:
         """Cumulative counts of false and true positives, from the highest bin down.
 
         Raises:
-            ValueError: if there are no positives or no negatives.
+            ValueError: if there are no positives or no negatives, or a score was not finite.
         """
+        if not self._finite:
+            raise ValueError("pixel metrics: expected finite scores, found NaN or infinite ones; train again")
         negative = self.negative.cpu().numpy()[::-1].cumsum().astype(float)
         positive = self.positive.cpu().numpy()[::-1].cumsum().astype(float)
         if negative[-1] == 0 or positive[-1] == 0:
@@ -166,7 +170,7 @@ _SMALLEST = (127 - 32) << 9
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores in [-1, 1], as int16 around zero."""
-    return (scores * _STEPS).to(torch.int16)
+    return (scores.clamp(-1, 1) * _STEPS).to(torch.int16)  # smoothing overshoots by a rounding
 
 
 def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
@@ -211,9 +215,11 @@ def score_curve(
     """Cumulative false and true positives of a list of scores, one entry for each distinct score, falling.
 
     Raises:
-        ValueError: if there are no positives or no negatives.
+        ValueError: if there are no positives or no negatives, or a score is not finite.
     """
     labels = np.asarray(labels, bool)
+    if not np.isfinite(scores).all():
+        raise ValueError("image metrics: expected finite scores, found NaN or infinite ones; train again")
     if labels.all() or not labels.any():
         raise ValueError(
             f"image metrics: expected normal and anomalous images, found {(~labels).sum()} and {labels.sum()}"

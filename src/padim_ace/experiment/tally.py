@@ -1,73 +1,104 @@
-"""What the score pass measures: image scores and histograms of pixels, for every seed and detector."""
+"""What detectors are measured by: image scores and histograms of pixels, for every seed and detector."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from padim_ace.detect.maps import image_score
-from padim_ace.experiment.detectors import Detector
-from padim_ace.experiment.metrics import Histogram, Truth
-
-
-@dataclass
-class Scores:
-    """What the score pass measured."""
-
-    image: np.ndarray
-    """``[seed, detector, image]``, NaN where the detector was not asked about the image."""
-    pixel: dict[tuple[int, int, str], Histogram]
-    """By (number of the seed, number of the detector, role); on validation images, the first seed's only."""
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
 
 
 class Tally:
-    """Gathers scores map by map, on the device of the maps; its state can be kept in between."""
+    """Gathers the scores of several detectors on the images of a dataset, on the device of the maps."""
 
-    def __init__(self, detectors: Sequence[Detector], seeds: int, images: int, device: torch.device) -> None:
-        self.detectors = detectors
-        self.device = device
-        self.image = torch.full((seeds, len(detectors), images), torch.nan, device=device)
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        seeds: Sequence[int],
+        bounded: Sequence[bool],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Draw the images' roles.
+
+        Args:
+            dataset: the images.
+            seeds: of the roles.
+            bounded: for each detector, whether its scores lie in [-1, 1].
+            device: of the maps.
+        """
+        self.dataset, self.seeds, self.bounded, self.device = dataset, seeds, bounded, device
+        self.roles: Shaped[np.ndarray, "seed image"] = np.stack([dataset.draw_roles(seed) for seed in seeds])
+        self._image = torch.full((len(seeds), len(bounded), len(dataset)), torch.nan, device=device)
         self.pixel: dict[tuple[int, int, str], Histogram] = {}
+        """By (number of the seed, number of the detector, role)."""
+
+    @property
+    def image(self) -> Float[np.ndarray, "seed detector image"]:
+        """Image scores, NaN where a detector was not asked about an image."""
+        return self._image.cpu().numpy()
+
+    def with_role(self, *roles: str) -> Int[np.ndarray, " image"]:
+        """The images that have one of ``roles`` in any seed."""
+        return np.flatnonzero(np.isin(self.roles, roles).any(0))
+
+    def members(self, seed: int, index: np.ndarray, role: str = "test") -> Int[np.ndarray, " chosen"]:
+        """Which of the images ``index`` have a role in the seed of this number, as places in ``index``."""
+        return np.flatnonzero(self.roles[seed][index] == role)
 
     def add(
         self,
         key: tuple[int, int, str],
-        images: Int[Tensor, " image"],
+        index: Int[np.ndarray, " image"],
         maps: Float[Tensor, "image row column"],
         truth: Truth | None,
+        scores: Float[Tensor, " image"] | None = None,
     ) -> None:
         """Maps of some images.
 
         Args:
             key: number of the seed, number of the detector, role of the images.
-            images: their rows in the manifest.
+            index: their rows in the manifest.
             maps: their anomaly maps.
             truth: of the same images, where pixels are judged.
+            scores: of the images, by default the maxima of their maps.
         """
         seed, detector, _ = key
-        self.image[seed, detector, images] = image_score(maps)
+        rows = torch.from_numpy(index).to(self._image.device)
+        self._image[seed, detector, rows] = (image_score(maps) if scores is None else scores).float()
         if truth is not None:
             if key not in self.pixel:
-                self.pixel[key] = Histogram(self.detectors[detector].bounded, self.device)
+                self.pixel[key] = Histogram(self.bounded[detector], self.device)
             self.pixel[key].update(maps, truth)
 
-    def scores(self) -> Scores:
-        """All that was gathered."""
-        return Scores(self.image.cpu().numpy(), self.pixel)
+    def frame(self, names: Sequence[Mapping[str, object]], **where: str) -> pd.DataFrame:
+        """The test metrics, a row for each seed, detector, level and metric.
 
-    def state(self) -> dict[str, Any]:
-        """What :meth:`load` takes."""
-        return {"image": self.image, "pixel": {key: vars(found) for key, found in self.pixel.items()}}
+        Args:
+            names: the columns that name each detector.
+            where: the columns that all rows have in common.
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a :meth:`state`."""
-        self.image = state["image"]
-        for key, found in state["pixel"].items():
-            self.pixel[key] = Histogram(found["bounded"], self.device)
-            vars(self.pixel[key]).update(found)
+        Raises:
+            ValueError: if a detector has a score that is not finite; it is named.
+        """
+        rows = []
+        image, anomalous = self.image, self.dataset.anomalous
+        for s, seed in enumerate(self.seeds):
+            test = self.roles[s] == "test"
+            for d, name in enumerate(names):
+                try:
+                    levels = {"image": image_metrics(image[s, d, test], anomalous[test])}
+                    if (s, d, "test") in self.pixel:
+                        levels["pixel"] = self.pixel[s, d, "test"].metrics()
+                except ValueError as error:
+                    raise ValueError(f"{' '.join(map(str, name.values()))}, seed {seed}: {error}") from error
+                for level, metrics in levels.items():
+                    shared = {**where, "seed": seed, "level": level, **name}
+                    rows += [{**shared, "metric": m, "value": value} for m, value in metrics.items()]
+        return pd.DataFrame(rows)

@@ -17,24 +17,17 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from padim_ace.experiment.results import ResultsError
+from data_prep.errors import DataError
+from padim_ace.experiment.results import read_csv
 
-COLUMNS = (
-    "table",
-    "dataset",
-    "model",
-    "backbone",
-    "covariance",
-    "aggregation",
-    "level",
-    "metric",
-    "mean",
-    "std",
+PUBLISHED = (
+    *("table", "dataset", "model", "backbone", "covariance", "aggregation"),
+    *("level", "metric", "mean", "std"),
 )
+"""The columns of ``book/published.csv``."""
 RUNS = 3  # "across three experimental runs": every caption of the paper
 
 DETECTORS = {"padim_ace": "ace", "padim": "padim", "dfm": "dfm", "winclip": "winclip", "rx": "rx"}
-CONVENTIONS = ("published", "equation", "centred")
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 """The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
@@ -55,22 +48,19 @@ class Verdict:
 def read_published(path: Path | str) -> pd.DataFrame:
     """Read the paper's numbers: one row per cell and level, means and standard deviations in percent.
 
-    Raises
-    ------
-    ResultsError
-        If the header is not :data:`COLUMNS`, or a number is missing or outside [0, 100].
+    Raises:
+        DataError: if the header is not :data:`PUBLISHED`, or a number is missing or outside [0, 100].
     """
-    frame = pd.read_csv(path, keep_default_na=False, dtype=str)
-    if tuple(frame.columns) != COLUMNS:
-        raise ResultsError(
-            f"{path}: expected the header {','.join(COLUMNS)}, found {','.join(frame.columns)}"
-        )
+    frame = read_csv(path)
+    if tuple(frame.columns) != PUBLISHED:
+        found = ",".join(frame.columns)
+        raise DataError(path, f"the header {','.join(PUBLISHED)}", found, "restore it")
     for column in ("table", "mean", "std"):
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     outside = ~frame["mean"].between(0, 100) | ~frame["std"].between(0, 100)
     if outside.any():
         row = int(outside.idxmax())
-        raise ResultsError(f"{path}: expected percent from 0 to 100, found another value in line {row + 2}")
+        raise DataError(path, "percent from 0 to 100", f"another value in line {row + 2}", "correct it")
     return frame
 
 
@@ -82,22 +72,21 @@ def as_prepared(cell: Any) -> Any:
 def reproduced(cell: Any, scores: pd.DataFrame, convention: str = "") -> dict[int, float]:
     """The reproduced values of a published cell, in percent, by seed.
 
-    Parameters
-    ----------
-    cell
-        A row of :func:`read_published`, or anything with its attributes (dataset, model, backbone,
-        covariance, aggregation, level, metric); ``dataset`` is one of ours (:func:`as_prepared`).
-    scores
-        A table of :func:`padim_ace.experiment.results.read_scores`.
-    convention
-        For PaDiM-ACE, which reading of the paper: one of :data:`CONVENTIONS`. Empty for other models.
+    The aggregation of an isotropic covariance is not looked at: ACE does not depend on it.
+
+    Args:
+        cell: a row of :func:`read_published`, or anything with its attributes (dataset, model, backbone,
+            covariance, level, metric); ``dataset`` is one of ours (:func:`as_prepared`).
+        scores: a table of :func:`padim_ace.experiment.results.read_scores`.
+        convention: for PaDiM-ACE, which reading of the paper: one of
+            :data:`padim_ace.paper.detectors.CONVENTIONS`. Empty for other models.
     """
     wanted = {
         "dataset": cell.dataset,
         "backbone": cell.backbone,
         "detector": DETECTORS[cell.model],
+        "background": "patch" if cell.covariance else "",
         "covariance": cell.covariance,
-        "aggregation": cell.aggregation,
         "signature": SIGNATURE if cell.model == "padim_ace" else "",
         "convention": convention,
         "level": cell.level,
@@ -144,19 +133,19 @@ HUB_BACKBONES = {
 }
 
 
-NotRun = Mapping[tuple[str, str], str]
+Reasons = Mapping[tuple[str, str], str]
 """Why something was not run and the command that would run it, by dataset and backbone."""
 
 
-def read_not_run(path: Path | str) -> NotRun:
+def read_not_run(path: Path | str) -> Reasons:
     """Read ``not_run.csv`` of a results folder: what a run could not do, in its words; no file, nothing."""
     if not Path(path).is_file():
         return {}
-    rows = pd.read_csv(path, keep_default_na=False, dtype=str).itertuples(index=False)
+    rows = read_csv(path).itertuples(index=False)
     return {(row.dataset, row.backbone): f"{row.reason}; run it by `{row.command}`" for row in rows}
 
 
-def why_not_run(cell: Any, not_run: NotRun) -> str:
+def why_not_run(cell: Any, not_run: Reasons) -> str:
     """Why a published cell has no reproduced number, and what would make one."""
     if said := not_run.get((PREPARED.get(cell.dataset, cell.dataset), cell.backbone)):
         return said
@@ -169,13 +158,24 @@ def why_not_run(cell: Any, not_run: NotRun) -> str:
     return "not in the committed results; with the data: `make book PROFILE=paper PADIM_ACE_DATA=<folder>`"
 
 
-def why_different(cell: Any) -> str:
-    """What is known to set a reproduced number apart from the paper's (measured under Deviations)."""
+HRSID_IMAGES = 5604
+"""Images of the whole release."""
+
+
+def why_different(cell: Any, images: Mapping[str, int]) -> str:
+    """What is known to set a reproduced number apart from the paper's (measured under Deviations).
+
+    Args:
+        cell: a row of :func:`read_published`.
+        images: how many images of each release were prepared, as far as it is known.
+    """
     reasons = {
         "padim_ace": "splits and feature subsets of the paper's runs are not known (D7)",
         "padim": "splits and features of the paper's runs are not known (D7); scores clamped (D10)",
     }
     reason = reasons.get(cell.model, "splits of the paper's runs are not known (D7)")
     if cell.dataset == "hrsid":
-        return f"40 of HRSID's 5,604 images are at hand here; {reason}"
+        found = images.get("hrsid")
+        part = f"{found} of HRSID's {HRSID_IMAGES:,} images are at hand here; " if found else ""
+        return (part if found != HRSID_IMAGES else "") + reason
     return f"target removal leaves traces that depend on its details (D9); {reason}"

@@ -7,11 +7,35 @@ one and ``published-D3`` takes one away.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from padim_ace.detect.background import Background
+from padim_ace.detect.inner_products import (
+    Energy,
+    InnerProduct,
+    Prepared,
+    Projection,
+    Shape,
+    Signatures,
+    Weighted,
+    flat_signatures,
+)
+from padim_ace.detect.pyramid import (
+    BlockRows,
+    Embedding,
+    column_energy,
+    fine_directions,
+    fine_product,
+    flatten,
+    project,
+    quadratic_form,
+)
+from padim_ace.experiment.convention import Convention
 
 DEVIATIONS = {
     "D1": "whitens with Σ^(+1/2): the precision is passed where the covariance belongs",
@@ -22,24 +46,79 @@ DEVIATIONS = {
     "D6": "the isotropic variance is always the log-determinant",
 }
 
-_BASE = {"centred": frozenset(), "equation": frozenset({"D5"}), "published": frozenset(DEVIATIONS)}
+
+@dataclass(frozen=True)
+class Deviating(Convention):
+    """A convention with some of the deviations D1 to D6."""
+
+    deviations: frozenset[str] = frozenset()
+
+    @property
+    def normalised(self) -> bool:
+        """Not with D4."""
+        return "D4" not in self.deviations
+
+    def inner_product(self, background: Background, covariance: str, shape: Shape) -> InnerProduct:
+        """With D1 and D2; D1 and D6 change an isotropic variance only, on which ACE does not depend."""
+        wrong_way = "D1" in self.deviations
+        if covariance == "full" and wrong_way:
+            return WrongWay(background.covariance, shape)
+        if covariance == "diagonal" and "D2" in self.deviations:
+            precision = precision_diagonal(background, shape.places[-1])
+            return Weighted(1 / precision if wrong_way else precision, shape)
+        if covariance == "diagonal" and wrong_way:
+            return Weighted([variance.clone() for variance in background.variances()], shape)
+        return super().inner_product(background, covariance, shape)
+
+    def shares(self, covariance: str) -> frozenset[str]:
+        """The deviations that the inner product of a covariance structure depends on."""
+        return self.deviations & {"full": {"D1"}, "diagonal": {"D1", "D2"}, "isotropic": set()}[covariance]
+
+    def signature(
+        self, mean: Embedding, background: Background, raster: Int[Tensor, " place"], seed: int
+    ) -> Signatures:
+        """With D3 and D5."""
+        centred = "D5" not in self.deviations
+        if "D3" not in self.deviations:
+            return background.centre(mean) if centred else mean
+        scrambled = scramble(flatten(mean)[:, 0], raster, seed)
+        if centred:
+            scrambled = scrambled - flatten([m.unsqueeze(1) for m in background.mean])[:, 0]
+        return scrambled.unsqueeze(-1)
 
 
-def deviations(convention: str) -> frozenset[str]:
-    """The deviations that a convention has.
+CONVENTIONS: dict[str, Convention] = {
+    "centred": Deviating(),
+    "equation": Deviating(frozenset({"D5"})),
+    "published": Deviating(frozenset(DEVIATIONS)),
+    **{f"centred+{d}": Deviating(frozenset({d})) for d in DEVIATIONS},
+    **{f"published-{d}": Deviating(frozenset(DEVIATIONS) - {d}) for d in DEVIATIONS},
+}
+"""By their names in ``scores.csv``."""
 
-    Raises:
-        ValueError: for a word that names no convention.
-    """
-    match = re.fullmatch(r"(centred|equation|published)(?:([+-])(D[1-6]))?", convention)
-    if match is None:
-        raise ValueError(
-            f"convention: expected centred, equation or published, perhaps +D1 or -D1, found {convention!r}"
-        )
-    base, sign, name = match.groups()
-    if sign is None:
-        return _BASE[base]
-    return _BASE[base] | {name} if sign == "+" else _BASE[base] - {name}
+
+class WrongWay(InnerProduct):
+    """``⟨x, y⟩ = xᵀ Σ y``: what whitening by Σ^(+1/2) amounts to (D1)."""
+
+    def __init__(self, covariance: BlockRows, shape: Shape) -> None:
+        self.covariance = covariance
+        self.shape = shape
+
+    def prepare(self, signatures: Signatures) -> Prepared:
+        """See :class:`padim_ace.detect.inner_products.InnerProduct`."""
+        fine = signatures if isinstance(signatures, Tensor) else flat_signatures(signatures)
+        product = fine_product(self.covariance, fine, symmetric=True)
+        directions = fine_directions(product, self.shape.places, self.shape.features)
+        return Prepared(directions, (product * fine).sum(1))
+
+    def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
+        """See :class:`padim_ace.detect.inner_products.InnerProduct`."""
+        return quadratic_form(self.covariance, centred), [project(centred, g.directions) for g in groups]
+
+
+def precision_diagonal(background: Background, places: int) -> Float[Tensor, "place feature"]:
+    """The diagonal of Σ⁻¹ at every place of the finest grid (D2): squared column norms of the whitening."""
+    return column_energy(background.whitening, places)
 
 
 def scramble(
@@ -50,7 +129,7 @@ def scramble(
     Args:
         mean: signature at the places of the finest grid, in block order.
         raster: where the places of an image, row by row, are in block order (:attr:`Embedder.raster`).
-        seed: the code keeps features in the order drawn, which the seed decides.
+        seed: the code keeps features in a random order; this draws one, another than that of the subset.
     """
     places, features = mean.shape
     order = torch.randperm(features, generator=torch.Generator().manual_seed(seed)).to(mean.device)

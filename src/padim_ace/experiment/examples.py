@@ -1,0 +1,56 @@
+"""Example maps of a run, for the figures that show images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.files import write_atomic
+from padim_ace.detect.detector import Detector
+from padim_ace.experiment.experiment import Experiment
+
+
+def write_examples(
+    experiment: Experiment, shown: Mapping[str, Detector], order_by: str, path: Path, count: int = 6
+) -> None:
+    """Maps of a few test images of the first seed as ``.npz``; written whole or not at all.
+
+    The anomalous test images are ordered by an image score, and ``count`` are taken at equal steps from the
+    lowest to the highest: failures are among them, and nobody chose. Thresholds are of the best pixel F1 on
+    the seed's validation images.
+
+    Args:
+        experiment: after its run.
+        shown: the detectors, by the names that their arrays end in.
+        order_by: which of them orders the images.
+        path: where to write.
+        count: how many images.
+    """
+    seed, dataset = experiment.seeds[0], experiment.dataset
+    numbers = {key: experiment.detectors.index(detector) for key, detector in shown.items()}
+    test = np.flatnonzero((seed.roles == "test") & dataset.anomalous)
+    ordered = test[np.argsort(experiment.tally.image[0, numbers[order_by], test], kind="stable")]
+    chosen = ordered[np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)]
+    size = experiment.settings.image_size
+    maps = experiment.maps(chosen, seed).float().cpu().numpy()
+    images = [(dataset.image(i, size)[0] * 255).round().byte().numpy() for i in chosen.tolist()]
+    arrays = {
+        "image": np.stack(images),
+        "mask": np.stack([dataset.mask(i, size).numpy() for i in chosen.tolist()]),
+        "names": dataset.manifest["path"].iloc[chosen].to_numpy(dtype=str),
+    }
+    for key, number in numbers.items():
+        arrays[f"heat_{key}"] = maps[number]
+        histogram = experiment.tally.pixel[0, number, "validation"]
+        arrays[f"threshold_{key}"] = np.array(histogram.best_threshold())
+    write_npz(path, arrays)
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as a compressed ``.npz``; the file appears whole or not at all."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())

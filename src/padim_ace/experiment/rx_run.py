@@ -1,0 +1,64 @@
+"""RX on a prepared dataset, with the splits and metrics of all other detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from padim_ace.detect.maps import anomaly_map, smoothing_matrix
+from padim_ace.experiment import rx
+from padim_ace.experiment.dataset import PreparedDataset, batches
+from padim_ace.experiment.experiment import Settings
+from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.tally import Tally
+
+
+def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
+    """RX against the local background (detector 0) and against the training normals' (detector 1)."""
+    tally = Tally(dataset, settings.seeds, [False, False], settings.device)
+    backgrounds = _grey_backgrounds(dataset, settings, tally)
+    rows, columns = (smoothing_matrix(n, n).to(settings.device) for n in settings.image_size)
+    for index, images, truth in _grey(
+        dataset, settings, tally.with_role("test"), "RX, score", dataset.has_masks
+    ):
+        near = anomaly_map(rx.local_rx(images), rows, columns)
+        vectors = rx.neighbourhoods(images)
+        for number, background in enumerate(backgrounds):
+            chosen = tally.members(number, index)
+            if not len(chosen):
+                continue
+            distances = rx.shared_rx((vectors[i] for i in chosen), background, settings.image_size)
+            far = anomaly_map(distances, rows, columns)
+            judged = truth.select(chosen) if truth is not None else None
+            tally.add((number, 0, "test"), index[chosen], near[chosen], judged)
+            tally.add((number, 1, "test"), index[chosen], far, judged)
+    return tally
+
+
+def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally) -> list[rx.GreyBackground]:
+    """The background of each seed's training normals, from one pass over all of them."""
+    train = tally.with_role("train")
+    means, second = [], []
+    for _, images, _ in _grey(dataset, settings, train, "RX, fit"):
+        mean, product = rx.products(rx.neighbourhoods(images))
+        means.append(mean)
+        second.append(product)
+    every = torch.cat(means), torch.cat(second)
+    members = [torch.from_numpy(roles[train] == "train").to(every[0].device) for roles in tally.roles]
+    return [rx.shared_background(every[0][m], every[1][m]) for m in members]
+
+
+def _grey(
+    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, masks: bool = False
+) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], Truth | None]]:
+    s = settings
+    with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
+        for batch in batches(dataset, index, s.image_size, s.batch_size, masks=masks, workers=s.workers):
+            truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
+            yield batch.index, batch.images[:, 0].to(s.device), truth
+            bar.update(len(batch.index))

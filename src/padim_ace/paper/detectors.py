@@ -1,0 +1,60 @@
+"""The detectors that are run, and which page shows them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from padim_ace.detect.detector import PADIM, Detector
+
+PADIM_ACE = Detector()
+"""The paper's detector as its text describes it."""
+CONVENTIONS = ("published", "equation", "centred")
+TABLES: list[Detector] = [
+    PADIM,
+    *(
+        Detector(covariance=covariance, convention=convention)
+        for convention in CONVENTIONS
+        for covariance in ("full", "diagonal", "isotropic")
+    ),
+]
+"""The detectors of the paper's own tables. The four aggregations of Table 4 are one detector."""
+READINGS: list[Detector] = [PADIM, *(Detector(convention=convention) for convention in CONVENTIONS)]
+"""PaDiM, and PaDiM-ACE in the three conventions."""
+
+_OF_FULL = ("D1", "D3", "D4", "D5")
+DEVIATIONS: list[Detector] = [
+    *(Detector(convention=f"centred+{d}") for d in _OF_FULL),
+    *(Detector(convention=f"published-{d}") for d in _OF_FULL),
+    *(Detector(covariance="diagonal", convention=c) for c in ("centred+D2", "published-D2")),
+]
+"""Each deviation of the published code switched alone."""
+
+ACE_MASKED = Detector(signature="masked")
+GLRT_SUBSPACE = Detector("glrt", signature="subspace")
+"""Kelly's statistic with a target subspace, what localises best where images have labels and no masks."""
+_MINED = [Detector(signature="mined", patches=patches) for patches in (4, 16, 64, 256)]
+_SUBSPACE = [Detector(signature="subspace", dimensions=dimensions) for dimensions in (2, 4, 8, 16)]
+CANDIDATES: list[Detector] = [*_MINED, *_SUBSPACE]
+"""How many patches to mine, and how many dimensions to keep: the validation images decide."""
+BEYOND: list[Detector] = [
+    replace(PADIM, background="shared"),
+    ACE_MASKED,
+    *_MINED,
+    Detector(signature="contrast"),
+    *_SUBSPACE,
+    *(Detector("glrt", signature=signature) for signature in ("masked", "mined", "contrast", "subspace")),
+    *(Detector(background="shared", signature=signature) for signature in ("masked", "mined")),
+]
+"""Signatures, backgrounds and statistics beyond the paper's."""
+SUPERVISION: list[Detector] = [Detector(signature="mined", images=images) for images in (1, 5, 20)]
+"""Signatures of few anomalous images."""
+DETECTORS: list[Detector] = [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION]
+"""All that are run."""
+VALIDATED: list[Detector] = [*READINGS, *CANDIDATES, GLRT_SUBSPACE]
+"""Those that judge the validation images too: for a choice, a threshold or the clamp."""
+SHOWN: list[Detector] = [*READINGS, ACE_MASKED]
+"""Those whose histograms of image scores are shown."""
+BY_AREA: list[Detector] = [PADIM, PADIM_ACE, ACE_MASKED, GLRT_SUBSPACE]
+"""Those that are asked about targets of different sizes."""
+EXAMPLES: dict[str, Detector] = {"padim": PADIM, "ace": PADIM_ACE, "subspace": GLRT_SUBSPACE}
+"""Those whose heat maps are shown."""
