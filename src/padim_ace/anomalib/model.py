@@ -256,7 +256,7 @@ class PadimAce(MemoryBankMixin, AnomalibModule):
     def predictions(self, images: Tensor) -> InferenceBatch:
         """Raw scores of images that are pre-processed, in anomalib's words."""
         scored = self.model(images)
-        return InferenceBatch(pred_score=scored.image_score, anomaly_map=scored.anomaly_map)
+        return InferenceBatch(pred_score=scored.pred_score, anomaly_map=scored.anomaly_map)
 
     def validation_step(self, batch: Any, *args, **kwargs) -> Any:
         """Score a batch; test and predict steps are anomalib's, which do the same."""
