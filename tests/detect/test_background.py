@@ -32,7 +32,7 @@ def test_moments_are_those_of_all_images_at_once(batch):
     np.testing.assert_allclose(found / 29, covariances(stages), atol=1e-12)
 
 
-def test_float32_moments_survive_a_large_mean():
+def test_moments_of_float32_embeddings_survive_a_large_mean():
     """Sums of squares around zero would lose all digits here."""
     _, stages, _ = make(200, dtype=torch.float64)
     shifted = [stage + 1000 for stage in stages]

@@ -75,7 +75,7 @@ class Experiment:
         self.detectors = list(detectors)
         for convention in {d.convention for d in self.detectors if d.has_signature} - set(conventions):
             raise ValueError(
-                f"convention: expected one of {', '.join(conventions)}, found {convention!r}; give conventions"
+                f"convention: expected one of {', '.join(conventions)}, found {convention!r}; give more"
             )
         self.conventions = conventions
         self._judged = {"test": list(range(len(self.detectors)))}
