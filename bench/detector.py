@@ -145,14 +145,9 @@ def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) ->
             model = Padim(backbone, layers=layers, pre_trained=False, n_features=100, visualizer=False)
             weights = load_backbone(backbone).model.state_dict()
             model.model.feature_extractor.feature_extractor.load_state_dict(weights)
-            folders = {
-                "root": folder,
-                "normal_dir": "normal",
-                "abnormal_dir": "anomalous",
-                "mask_dir": "masks",
-            }
+            folders = {"normal_dir": "normal", "abnormal_dir": "anomalous", "mask_dir": "masks"}
             loaders = {"train_batch_size": 16, "eval_batch_size": 16, "num_workers": 2}
-            data = Folder("bench", **folders, **loaders, seed=0)
+            data = Folder("bench", root=folder, **folders, **loaders, seed=0)
             where = {"default_root_dir": Path(folder) / "results", "accelerator": "cpu"}
             engine = Engine(**where, enable_progress_bar=False, logger=False)
             engine.fit(model, datamodule=data)
@@ -203,7 +198,7 @@ def published_scoring(
 def reference_scoring_over_ours(repeats: int) -> tuple[float, float, float]:
     """The published scoring step over ours on the same embeddings: 16 images, 4,096 patches, 100 features.
 
-    Ours works on the feature pyramid, which is what the backbone gives, the published one on the flat embedding.
+    Ours works on the feature pyramid, which the backbone gives, the published one on the flat embedding.
     """
     generator = torch.Generator().manual_seed(0)
     sizes = ((256, 57), (1024, 29), (4096, 14))
@@ -254,10 +249,7 @@ def main() -> None:
     a, b, ratio = grid_over_backbone(dataset, backbone, repeats)
     detail = f"{a:.1f} s for {len(GRID)} detectors × 3 seeds, {b:.1f} s bare"
     show("grid_over_backbone", ratio, "<= 1.3", detail)
-    ten, one = (
-        lambda: experiment(dataset, backbone, GRID, 10).run(),
-        lambda: experiment(dataset, backbone, GRID, 1).run(),
-    )
+    ten, one = (lambda n=n: experiment(dataset, backbone, GRID, n).run() for n in (10, 1))
     a, b, ratio = paired(ten, one, repeats)
     show("ten_seeds_over_one", ratio, "<= 1.5", f"{a:.1f} s, {b:.1f} s")
     a, b, ratio = anomalib_over_ours(dataset, backbone, repeats)
