@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
+from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset
 from padim_ace.detect.inner_products import Full, InnerProduct, Isotropic, Prepared, Weighted, inner_product
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
@@ -24,7 +25,6 @@ from padim_ace.detect.pyramid import BlockRows, Embedding
 from padim_ace.detect.registry import SIGNATURES
 from padim_ace.detect.signature import MeanSignature, as_embedding
 from padim_ace.detect.statistics import patch_scores
-from padim_ace.paper.detectors import Detector
 
 PRECISIONS = ("float32", "bfloat16")
 FITTED = ("mean", "own", "cross", "weights", "variance", "direction", "signature_energy", "samples")
