@@ -7,6 +7,7 @@
 import ast
 import json
 import os
+import shlex
 from pathlib import Path
 
 if not config:
@@ -46,7 +47,7 @@ def running(wildcards, output):
 
 def yaml(name, value):
     """A parameter that is a list or a mapping, as papermill's command line takes it."""
-    return f"-y '{json.dumps({name: value})}' "
+    return f"-y {shlex.quote(json.dumps({name: value}))} "
 
 
 def modules(source, found=None):
@@ -110,24 +111,23 @@ rule notebook:
 rule prepare:
     input:
         **common("prepare"),
+        code=sorted(str(path) for path in Path("data_prep").rglob("*.py")),
     output:
         manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
         preparation=f"{BUILD}/prepared/{{dataset}}/preparation.json",
         page=f"{BUILD}/notebooks/prepare_{{dataset}}.ipynb",
     params:
         running=running,
-        values=lambda wildcards: preparation(wildcards.dataset, dict(config["datasets"][wildcards.dataset]))
-        + "-p processes 2",
+        values=lambda wildcards: preparation(wildcards.dataset),
     threads: 1
     shell:
         RUN
 
 
-def preparation(dataset, settings):
-    source = settings.pop("of", dataset)
-    values = f"-r dataset {source} -r data '{os.environ.get('PADIM_ACE_DATA', '')}' "
-    values += f"-r raw {BUILD}/raw/{dataset} -r out {BUILD}/prepared/{dataset} "
-    return values + yaml("settings", settings)
+def preparation(dataset):
+    words = ["-r", "dataset", dataset, "-r", "data", os.environ.get("PADIM_ACE_DATA", ""), "-p", "processes", "2"]
+    words += ["-r", "raw", f"{BUILD}/raw/{dataset}", "-r", "out", f"{BUILD}/prepared/{dataset}"]
+    return f"{shlex.join(words)} " + yaml("settings", config["datasets"][dataset])
 
 
 def scoring(dataset, run):
