@@ -98,7 +98,7 @@ bench-prepare: $(ENVIRONMENT)  ## time the preparation of the data
 
 .PHONY: lock
 lock: $(ENVIRONMENT)  ## write constraints.txt from what .venv holds
-	@{ grep '^#' constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude padim-ace --exclude pip 2>/dev/null | sort -f; } > .lock
+	@{ grep '^#' constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude padim-ace --exclude pip 2>/dev/null; } > .lock
 	@mv .lock constraints.txt
 
 .PHONY: clean
