@@ -6,7 +6,7 @@ import torch.multiprocessing as mp
 from test_pyramid import FEATURES, make
 
 from padim_ace.detect import pyramid
-from padim_ace.detect.background import AGGREGATIONS, Background, Moments, fit_background, isotropic_variance
+from padim_ace.detect.background import Moments, fit_background
 
 PLACES = 96
 
@@ -32,7 +32,7 @@ def test_moments_are_those_of_all_images_at_once(batch):
     np.testing.assert_allclose(found / 29, covariances(stages), atol=1e-12)
 
 
-def test_float32_moments_survive_a_large_mean():
+def test_moments_of_float32_embeddings_survive_a_large_mean():
     """Sums of squares around zero would lose all digits here."""
     _, stages, _ = make(200, dtype=torch.float64)
     shifted = [stage + 1000 for stage in stages]
@@ -65,34 +65,10 @@ def test_backgrounds():
         np.testing.assert_allclose(white, np.einsum("pif,pfg,pig->pi", d, np.linalg.inv(covariance), d))
 
 
-def test_shrinkage_goes_from_patch_to_pooled():
+@pytest.mark.parametrize(("kind", "places"), [("patch", 1), ("pooled", PLACES), ("shared", PLACES)])
+def test_samples_are_the_embeddings_that_a_covariance_is_of(kind, places):
     _, stages, _ = make(30)
-    moments = moments_of(stages)
-    dense = [
-        oracles.dense(
-            fit_background(moments, "shrunk", shrinkage=w, dtype=torch.float64).covariance, PLACES, True
-        )
-        for w in (0, 0.3, 1)
-    ]
-    np.testing.assert_allclose(dense[1], 0.7 * dense[0] + 0.3 * dense[2])
-    pooled = fit_background(moments, "pooled", dtype=torch.float64)
-    np.testing.assert_allclose(dense[2], oracles.dense(pooled.covariance, PLACES, True))
-
-
-def test_isotropic_variances():
-    _, stages, _ = make(30)
-    background = fit_background(moments_of(stages), dtype=torch.float64)
-    covariance = oracles.dense(background.covariance, PLACES, True)
-    diagonal = np.diagonal(covariance, axis1=1, axis2=2)
-    expected = {
-        "mean_diagonal": diagonal.mean(1),
-        "mean_full": covariance.mean((1, 2)),
-        "trace": diagonal.sum(1),
-        "determinant": np.linalg.det(covariance) ** (1 / 10),
-    }
-    assert set(expected) == set(AGGREGATIONS)
-    for aggregation, variance in expected.items():
-        np.testing.assert_allclose(isotropic_variance(background, aggregation, PLACES), variance)
+    assert fit_background(moments_of(stages), kind).samples == 30 * places
 
 
 def test_state_round_trip():
@@ -111,11 +87,8 @@ def test_too_few_images_and_unknown_kinds():
     with pytest.raises(ValueError, match="at least 1 normal images, found 0"):
         Moments().mean()
     _, stages, _ = make(3)
-    with pytest.raises(ValueError, match="patch, pooled, shared or shrunk, found 'local'"):
+    with pytest.raises(ValueError, match="patch, pooled, shared, found 'local'"):
         fit_background(moments_of(stages), "local")
-    background: Background = fit_background(moments_of(stages))
-    with pytest.raises(ValueError, match="found 'median'"):
-        isotropic_variance(background, "median", PLACES)
 
 
 def _rank(rank, stages, address, results):

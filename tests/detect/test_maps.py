@@ -18,10 +18,11 @@ def test_equals_anomalibs_upsampling_and_blur(patches, pixels):
     torch.testing.assert_close(image_score(found), expected.amax((1, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
-def test_a_map_never_leaves_the_range_of_its_scores():
+def test_a_map_leaves_the_range_of_its_scores_by_a_rounding_at_most():
     matrix = smoothing_matrix(64, 256)
-    torch.testing.assert_close(matrix.sum(1), torch.ones(256))
     assert (matrix >= 0).all()
+    assert (matrix.double().sum(1) - 1).abs().max() < 1e-7
+    assert anomaly_map(torch.ones(64, 64), matrix, matrix).max() <= 1 + 1e-6
 
 
 def test_an_image_smaller_than_the_kernel_is_refused():

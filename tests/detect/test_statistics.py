@@ -7,9 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from padim_ace.detect.background import AGGREGATIONS, Moments, fit_background, isotropic_variance
-from padim_ace.detect.inner_products import Full, Isotropic, Shape, Weighted, WrongWay, precision_diagonal
-from padim_ace.detect.statistics import ace, glrt, mahalanobis, matched_filter
+from padim_ace.detect.background import Moments, fit_background
+from padim_ace.detect.detector import Detector
+from padim_ace.detect.inner_products import Full, Isotropic, Shape, Weighted, inner_product, mean_variance
+from padim_ace.detect.statistics import ace, glrt, mahalanobis, patch_scores
+from padim_ace.paper.published_code import WrongWay, precision_diagonal
 
 D = 6
 
@@ -40,10 +42,10 @@ def products(background, cov):
     """Inner products and the covariance that an oracle would use for each."""
     precision = np.linalg.inv(cov)
     return {
-        "full": (Full(background, SHAPE), cov),
-        "diagonal": (Weighted([1 / v for v in background.variances()], SHAPE), np.diag(np.diag(cov))),
-        "isotropic": (Isotropic(torch.ones(1, dtype=torch.float64), SHAPE), np.eye(D)),
-        "D1": (WrongWay(background, SHAPE), precision),
+        "full": (inner_product(background, "full", SHAPE), cov),
+        "diagonal": (inner_product(background, "diagonal", SHAPE), np.diag(np.diag(cov))),
+        "isotropic": (inner_product(background, "isotropic", SHAPE), np.eye(D)),
+        "D1": (WrongWay(background.covariance, SHAPE), precision),
         "D1+D2": (Weighted(1 / precision_diagonal(background, 1), SHAPE), np.diag(np.diag(precision))),
     }
 
@@ -63,29 +65,32 @@ def test_published_whitening_is_the_wrong_way_round():
     background = background_of(normal)
     mean, cov = normal.mean(0), np.cov(normal.T) + 0.01 * np.eye(D)
     expected = [oracles.published_ace(row, s, mean, cov) for row in x]
-    np.testing.assert_allclose(score(WrongWay(background, SHAPE), background, x, s), expected)
-    right = score(Full(background, SHAPE), background, x, s)
+    np.testing.assert_allclose(score(WrongWay(background.covariance, SHAPE), background, x, s), expected)
+    right = score(Full(background.whitening, SHAPE), background, x, s)
     assert np.abs(right - expected).max() > 0.1
 
 
-def test_mahalanobis_and_matched_filter_against_the_oracle():
+def test_mahalanobis_and_kellys_statistic_against_the_oracle():
     normal, x, s = problem(3)
     background = background_of(normal)
     mean, cov = normal.mean(0), np.cov(normal.T) + 0.01 * np.eye(D)
-    product = Full(background, SHAPE)
+    product = Full(background.whitening, SHAPE)
     group = product.prepare([torch.tensor(s)[None, None]])
     energy, (projection,) = product.measure(background.centre([torch.tensor(x)[None]]), [group])
     np.testing.assert_allclose(mahalanobis(energy)[0], [oracles.mahalanobis(r, mean, cov) for r in x])
     precision = np.linalg.inv(cov)
-    expected = [s @ precision @ (r - mean) / np.sqrt(s @ precision @ s) for r in x]
-    np.testing.assert_allclose(matched_filter(projection[..., 0], group.energy)[0], expected)
+    length = s @ precision @ s
+    expected = [
+        s @ precision @ (r - mean) / np.sqrt(length * (50 + (r - mean) @ precision @ (r - mean))) for r in x
+    ]
+    np.testing.assert_allclose(glrt(projection[..., 0], energy, group.energy[:, :1], 50)[0], expected)
 
 
 def test_vanishing_embeddings_and_signatures_score_zero():
     zero = torch.zeros(3)
     assert torch.equal(ace(zero, zero, torch.ones(3)), zero)
     assert torch.equal(ace(zero, torch.ones(3), zero), zero)
-    assert torch.equal(matched_filter(zero, zero), zero)
+    assert torch.equal(glrt(zero, zero, zero, 9), zero)
     assert torch.equal(mahalanobis(torch.tensor([-1e-9])), torch.zeros(1))
 
 
@@ -98,7 +103,7 @@ def test_ace_is_bounded_and_blind_to_the_lengths_of_its_arguments(seed, scale):
     normal, x, s = problem(seed)
     background = background_of(normal)
     mean = normal.mean(0)
-    product = Full(background, SHAPE)
+    product = Full(background.whitening, SHAPE)
     scores = score(product, background, x, s)
     assert (np.abs(scores) <= 1).all()
     np.testing.assert_allclose(score(product, background, mean + scale * (x - mean), s), scores, atol=1e-8)
@@ -118,22 +123,31 @@ def test_full_ace_is_invariant_to_linear_maps_and_diagonal_ace_to_scaling(seed):
     plain = background_of(normal, 0)
     for name, matrix in (("full", linear), ("diagonal", scaling)):
         moved = background_of(normal @ matrix.T, 0)
-        build = Full if name == "full" else lambda b, shape: Weighted([1 / v for v in b.variances()], shape)
-        before = score(build(plain, SHAPE), plain, x, s)
-        after = score(build(moved, SHAPE), moved, x @ matrix.T, matrix @ s)
+        before = score(inner_product(plain, name, SHAPE), plain, x, s)
+        after = score(inner_product(moved, name, SHAPE), moved, x @ matrix.T, matrix @ s)
         np.testing.assert_allclose(after, before, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds)
-def test_all_aggregations_are_one_detector(seed):
+def test_the_four_aggregations_of_table_4_are_one_detector(seed):
+    """The mean of the diagonal, of all entries, the trace and the determinant's root, by numpy."""
     normal, x, s = problem(seed)
     background = background_of(normal)
-    scores = [
-        score(Isotropic(isotropic_variance(background, a, 1), SHAPE), background, x, s) for a in AGGREGATIONS
-    ]
+    cov = np.cov(normal.T) + 0.01 * np.eye(D)
+    aggregated = [np.diag(cov).mean(), abs(cov.mean()), np.trace(cov), np.linalg.det(cov) ** (1 / D)]
+    np.testing.assert_allclose(mean_variance(background, 1), aggregated[:1])
+    scores = [score(Isotropic(torch.tensor([c]), SHAPE), background, x, s) for c in aggregated]
     for other in scores[1:]:
         np.testing.assert_allclose(other, scores[0], atol=1e-12)
+
+
+def test_a_subspace_of_one_dimension_has_no_sign():
+    detector = Detector("ace", signature="subspace", dimensions=1)
+    along, energy = torch.tensor([[[0.5], [-0.5]]]), torch.ones(1, 2)
+    torch.testing.assert_close(
+        patch_scores(detector, along, energy, torch.ones(1, 1), 9), torch.tensor([[0.5, 0.5]])
+    )
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 9), st.floats(0.1, 9))
@@ -143,5 +157,5 @@ def test_kellys_statistic_lies_between_the_matched_filter_and_ace(cosine, energy
     e, s = torch.tensor(energy), torch.tensor(length)
     few, many = glrt(projection, e, s, 0), glrt(projection, e, s, 10**9)
     torch.testing.assert_close(few, ace(projection, e, s))
-    torch.testing.assert_close(many * 10**4.5, matched_filter(projection, s), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(many * 10**4.5, projection / s.sqrt(), rtol=1e-6, atol=1e-9)
     assert abs(float(glrt(projection, e, s, 5))) < 1

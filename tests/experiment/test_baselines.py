@@ -1,4 +1,3 @@
-import csv
 import json
 
 import cv2
@@ -10,11 +9,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
+from data_prep.prepared import COLUMNS
 from padim_ace.detect.backbones import WeightsError
-from padim_ace.experiment import baselines, rx
+from padim_ace.experiment import anomalib_baselines as models
+from padim_ace.experiment import baselines, rx, rx_run
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
-from padim_ace.experiment.results import COLUMNS, read_scores, write_scores
+from padim_ace.experiment.results import SCORES, read_scores, write_scores
 
 SIZE = (128, 128)
 SETTINGS = Settings(seeds=(0, 1), image_size=SIZE, batch_size=3)
@@ -40,9 +41,8 @@ def dataset(tmp_path_factory):
             cv2.imwrite(str(root / f"{label}/{number}.png"), image.clip(0, 255).astype(np.uint8))
             split = "test" if number < 6 else "train"
             masked = f"masks/{number}.png" if mask.any() else ""
-            rows.append([f"{label}/{number}.png", split, label, masked, "speckle", width, height])
-    columns = ["path", "split", "label", "mask", "class", "width", "height"]
-    pd.DataFrame(rows, columns=columns).to_csv(root / "manifest.csv", index=False)
+            rows.append([f"{label}/{number}.png", split, label, masked, "speckle", "", width, height, ""])
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(root / "manifest.csv", index=False)
     return PreparedDataset.open(root)
 
 
@@ -61,16 +61,15 @@ def _value(frame, seed, level, metric="auroc"):
 
 
 def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dataset):
-    tallies = baselines.run_rx(dataset, SETTINGS)
+    tally = rx_run.run_rx(dataset, SETTINGS)
+    frame = tally.frame([{"detector": "rx"}, {"detector": "rx_shared"}])
     for seed in SETTINGS.seeds:
         roles = dataset.draw_roles(seed)
         train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
         vectors = torch.cat([rx.neighbourhoods(dataset.image(i, SIZE)) for i in train])
         background = rx.shared_background(*rx.products(vectors))
-        for name, score in {
-            "rx": rx.local_rx,
-            "rx_shared": lambda x, b=background: rx.shared_rx(rx.neighbourhoods(x), b, SIZE),
-        }.items():
+        scores = (rx.local_rx, lambda x, b=background: rx.shared_rx(rx.neighbourhoods(x), b, SIZE))
+        for number, (name, score) in enumerate(zip(("rx", "rx_shared"), scores, strict=True)):
             maps = np.stack(
                 [
                     gaussian_filter(score(dataset.image(i, SIZE))[0].numpy(), 4, mode="mirror", truncate=4)
@@ -78,28 +77,19 @@ def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dat
                 ]
             )
             masks = np.stack([dataset.mask(i, SIZE).numpy() for i in test])
-            frame = tallies[name].rows("speckle", name)
-            np.testing.assert_allclose(
-                tallies[name].image[seed, test], maps.max((1, 2)), rtol=1e-3
-            )  # seeds 0, 1 are rows 0, 1
+            rows = frame[frame["detector"] == name]
+            found = tally.image[seed, number, test]  # seeds 0, 1 are rows 0, 1
+            np.testing.assert_allclose(found, maps.max((1, 2)), rtol=1e-3)
             expected = roc_auc_score(dataset.anomalous[test], maps.max((1, 2)))
-            assert _value(frame, seed, "image") == pytest.approx(expected, abs=1e-9)
+            assert _value(rows, seed, "image") == pytest.approx(expected, abs=1e-9)
             expected = roc_auc_score(masks.ravel(), maps.ravel())
-            assert _value(frame, seed, "pixel") == pytest.approx(expected, abs=1e-3)
-
-
-def test_rows_fit_the_scores_table(dataset, tmp_path):
-    frame = pd.concat([t.rows("speckle", n) for n, t in baselines.run_rx(dataset, SETTINGS).items()])
-    write_scores(frame, tmp_path / "scores.csv")
-    found = read_scores(tmp_path / "scores.csv")
-    assert set(found["detector"]) == {"rx", "rx_shared"} and list(found.columns) == list(COLUMNS)
-    assert len(found) == 2 * 2 * 7  # detectors × seeds × (3 image and 4 pixel metrics)
+            assert _value(rows, seed, "pixel") == pytest.approx(expected, abs=1e-3)
 
 
 def test_dfm_is_anomalibs_model_on_the_same_images_whatever_shares_its_backbone(dataset):
     torch.manual_seed(0)
-    model = baselines.load_dfm("random")
-    tally = baselines.run_dfm(dataset, SETTINGS, model)
+    model = models.load_dfm(pre_trained=False)
+    tally = models.run_dfm(dataset, SETTINGS, model)
     roles = dataset.draw_roles(1)
     train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
     alone = model.model  # fitted again by anomalib's own forward, on this seed alone
@@ -107,19 +97,18 @@ def test_dfm_is_anomalibs_model_on_the_same_images_whatever_shares_its_backbone(
         alone.memory_bank = []
         alone.train()
         alone.feature_extractor.eval()
-        alone(baselines.prepared_images(dataset, train, model.pre_processor))
+        alone(models.prepared_images(dataset, train, model.pre_processor))
         alone.fit()
         alone.eval()
         expected = torch.cat(
             [
-                alone(baselines.prepared_images(dataset, [i], model.pre_processor)).pred_score.flatten()
+                alone(models.prepared_images(dataset, [i], model.pre_processor)).pred_score.flatten()
                 for i in test
             ]
         )
-    np.testing.assert_allclose(tally.image[1, test], expected.numpy(), rtol=1e-3)
-    assert np.isnan(tally.image[1, train]).all()
-    assert {"image", "pixel"} == set(tally.rows("speckle", "dfm")["level"])
-    assert tally.rows("speckle", "dfm")["backbone"].unique() == ["resnet50"]
+    np.testing.assert_allclose(tally.image[1, 0, test], expected.numpy(), rtol=1e-3)
+    assert np.isnan(tally.image[1, 0, train]).all()
+    assert {"image", "pixel"} == set(tally.frame([{}])["level"])
 
 
 def test_winclip_scores_an_image_alike_for_all_seeds(dataset, tmp_path, monkeypatch):
@@ -134,43 +123,40 @@ def test_winclip_scores_an_image_alike_for_all_seeds(dataset, tmp_path, monkeypa
     (tmp_path / "tiny.json").write_text(json.dumps(small))
     open_clip.add_model_config(tmp_path)
     monkeypatch.setattr(torch_model, "BACKBONE", "tiny")
+    monkeypatch.setattr(torch_model, "PRETRAINED", None)
+    monkeypatch.setattr(models, "require_weights", lambda *_: None)
     torch.manual_seed(0)
-    model = baselines.load_winclip("random")
-    assert torch_model.PRETRAINED == "laion400m_e31"
-    tally = baselines.run_winclip(dataset, SETTINGS, model)
+    model = models.load_winclip()
+    tally = models.run_winclip(dataset, SETTINGS, model)
     test = [np.flatnonzero(roles == "test") for roles in tally.roles]
     both = np.intersect1d(*test)
     assert len(both)
-    np.testing.assert_array_equal(tally.image[0, both], tally.image[1, both])
+    np.testing.assert_array_equal(tally.image[0, 0, both], tally.image[1, 0, both])
     one = int(test[0][0])
     with torch.inference_mode():
-        expected = model.model(baselines.prepared_images(dataset, [one], model.pre_processor)).pred_score
-    assert tally.image[0, one] == pytest.approx(float(expected), rel=1e-4)
-    frame = tally.rows("speckle", "winclip")
-    assert set(frame["level"]) == {"image", "pixel"} and set(frame["backbone"]) == {"vit_b_16_plus_240"}
+        expected = model.model(models.prepared_images(dataset, [one], model.pre_processor)).pred_score
+    assert tally.image[0, 0, one] == pytest.approx(float(expected), rel=1e-4)
+    assert set(tally.frame([{}])["level"]) == {"image", "pixel"}
 
 
-@pytest.mark.parametrize("load", [baselines.load_dfm, baselines.load_winclip])
+@pytest.mark.parametrize("load", [models.load_dfm, models.load_winclip])
 def test_missing_weights_are_one_line_that_says_what_to_do(no_hub, load):
-    with pytest.raises(WeightsError, match="expected weights timm/.*HF_HOME") as error:
+    with pytest.raises(
+        WeightsError, match="expected weights timm/.*ConnectionError: no network.*HF_HOME"
+    ) as error:
         load()
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("load", [baselines.load_dfm, baselines.load_winclip])
-def test_random_weights_are_asked_for_by_name(load):
-    with pytest.raises(ValueError, match="expected weights hub or random, found 'none'"):
-        load("none")
-
-
 def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path):
     frame, missing = baselines.run_baselines(dataset, "speckle", SETTINGS, "make book")
-    assert set(frame["detector"]) == {"rx", "rx_shared"}
-    baselines.write_not_run(missing, tmp_path / "not_run.csv")
-    with open(tmp_path / "not_run.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["dataset"], row["detector"], row["backbone"]) for row in rows] == [
-        ("speckle", "dfm", "resnet50"),
-        ("speckle", "winclip", "vit_b_16_plus_240"),
+    write_scores(frame, tmp_path / "scores.csv")
+    found = read_scores(tmp_path / "scores.csv")
+    assert set(found["detector"]) == {"rx", "rx_shared"} and list(found.columns) == list(SCORES)
+    assert len(found) == 2 * 2 * 7  # detectors × seeds × (3 image and 4 pixel metrics)
+    assert list(missing) == list(baselines.NOT_RUN)
+    assert missing[["dataset", "detector", "backbone"]].to_numpy().tolist() == [
+        ["speckle", "dfm", "resnet50"],
+        ["speckle", "winclip", "vit_b_16_plus_240"],
     ]
-    assert all("HF_HOME" in row["reason"] and row["command"] == "make book" for row in rows)
+    assert missing["reason"].str.contains("HF_HOME").all() and (missing["command"] == "make book").all()

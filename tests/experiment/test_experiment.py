@@ -1,5 +1,7 @@
 """The whole way, on a small dataset, against a brute-force version of it and against anomalib."""
 
+from dataclasses import replace
+
 import numpy as np
 import oracles
 import pytest
@@ -11,32 +13,35 @@ from fakes.prepared import write_prepared
 from sklearn.metrics import roc_auc_score
 
 from padim_ace.detect.backbones import load_backbone
+from padim_ace.detect.detector import Detector
 from padim_ace.experiment import embedding_store, results
 from padim_ace.experiment import experiment as experiment_module
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.detectors import (
+from padim_ace.experiment.examples import write_examples
+from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.selection import chosen_numbers, scores_frames
+from padim_ace.paper.detectors import (
     BEYOND,
     CANDIDATES,
     DEVIATIONS,
+    EXAMPLES,
+    GLRT_SUBSPACE,
     PADIM,
     PADIM_ACE,
-    PADIM_GLRT,
     SUPERVISION,
     TABLES,
-    Detector,
 )
-from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.reporting import chosen_numbers, metrics_frame, split_frame, write_examples
-from padim_ace.experiment.scorer import patch_scores
+from padim_ace.paper.published_code import CONVENTIONS
 
 SIZE = (48, 48)
 SETTINGS = Settings(seeds=(0, 1), features=12, image_size=SIZE, batch_size=7)
 # the images here have 144 patches, the embeddings 12 features
-SMALL = [d for d in BEYOND if d.signature not in ("mined:256", "subspace:16")]
+SMALL = [d for d in BEYOND if d.patches < 256 and d.dimensions < 16]
 FEW = [d for d in SUPERVISION if d.images < 20]
-CONTRAST = Detector("ace", "full", "", "contrast", "centred")
+CONTRAST = Detector(signature="contrast")
 DETECTORS = [*TABLES, *DEVIATIONS, *SMALL, *FEW]
-VALIDATED = [PADIM, PADIM_ACE, PADIM_GLRT, *(d for d in CANDIDATES if d in SMALL)]
+CHOSEN = [d for d in CANDIDATES if d in SMALL]
+VALIDATED = [PADIM, PADIM_ACE, GLRT_SUBSPACE, *CHOSEN]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,12 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def experiment(dataset):
-    return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, VALIDATED)
+    return full(dataset)
+
+
+def full(dataset):
+    backbone = load_backbone("tf_efficientnet_lite0")
+    return Experiment(dataset, backbone, DETECTORS, SETTINGS, VALIDATED, CONVENTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +125,11 @@ def test_ace_in_the_three_conventions_and_all_structures(experiment, scores, bru
     structures = {"full": cov, "diagonal": cov * np.eye(cov.shape[1])}
     for covariance, sigma in structures.items():
         for convention, s in (("centred", signature - mean), ("equation", signature)):
-            detector = Detector("ace", covariance, "", "mean", convention)
+            detector = Detector(covariance=covariance, convention=convention)
             check(experiment, scores, brute, detector,
                   lambda x, p, s=s, sigma=sigma: oracles.ace(x, s[:, p], mean[:, p], sigma[p]))  # fmt: skip
-    for aggregation in ("mean_diagonal", "determinant"):
-        detector = Detector("ace", "isotropic", aggregation, "mean", "centred")
-        check(experiment, scores, brute, detector,
-              lambda x, p: oracles.ace(x, (signature - mean)[:, p], mean[:, p], np.eye(len(x))))  # fmt: skip
+    check(experiment, scores, brute, Detector(covariance="isotropic"),
+          lambda x, p: oracles.ace(x, (signature - mean)[:, p], mean[:, p], np.eye(len(x))))  # fmt: skip
 
 
 def test_deviations_one_at_a_time(experiment, scores, brute):
@@ -154,7 +162,7 @@ def test_deviations_one_at_a_time(experiment, scores, brute):
         ("diagonal", "centred+D2"): (s - mean, np.linalg.inv(diagonal_of_precision)),
     }
     for (covariance, convention), (signature, sigma) in cases.items():
-        detector = Detector("ace", covariance, "", "mean", convention)
+        detector = Detector(covariance=covariance, convention=convention)
 
         def statistic(x, p, s=signature, sigma=sigma):
             return oracles.ace(x, s[:, p], mean[:, p], sigma[p])
@@ -177,8 +185,14 @@ def test_pooled_signatures(experiment, scores, brute):
         mined[image, np.argsort(length[image])[-4:]] = 1
     given = np.random.default_rng(experiment.seeds[0].seed).permutation(n)[:5]
     few = np.zeros_like(covered)
-    few[given] = covered[given]
-    for name, weights in (("masked", covered), ("mined:4", mined), ("masked/5", few)):
+    for image in given:
+        few[image, np.argsort(length[image])[-16:]] = 1
+    cases = {
+        Detector(signature="masked"): covered,
+        Detector(signature="mined", patches=4): mined,
+        Detector(signature="mined", images=5): few,
+    }
+    for detector, weights in cases.items():
         direction = (weights[..., None] * unit).sum((0, 1))
 
         direction /= np.linalg.norm(direction)
@@ -187,11 +201,7 @@ def test_pooled_signatures(experiment, scores, brute):
             y = whiten[p] @ (x - mean[:, p])
             return y @ direction / np.linalg.norm(y)
 
-        check(experiment, scores, brute, Detector("ace", "full", "", name, "centred"), cosine)
-    direction = (covered[..., None] * unit).sum((0, 1))
-    direction /= np.linalg.norm(direction)
-    check(experiment, scores, brute, Detector("amf", "full", "", "masked", "centred"),
-          lambda x, p: whiten[p] @ (x - mean[:, p]) @ direction)  # fmt: skip
+        check(experiment, scores, brute, detector, cosine)
 
 
 def whitened(brute, role):
@@ -220,15 +230,12 @@ def test_signatures_against_clutter(experiment, scores, brute):
     products = targets.T @ targets
     contrasted = np.linalg.inv(loaded) @ targets.mean(0)
     contrasted /= np.linalg.norm(contrasted)
-    refined = products @ products @ targets.mean(0)
-    refined /= np.linalg.norm(refined)
-    for name, direction in (("contrast", contrasted), ("refined", refined)):
 
-        def cosine(x, p, direction=direction):
-            y = whiten[p] @ (x - mean[:, p])
-            return y @ direction / np.linalg.norm(y)
+    def cosine(x, p):
+        y = whiten[p] @ (x - mean[:, p])
+        return y @ contrasted / np.linalg.norm(y)
 
-        check(experiment, scores, brute, Detector("ace", "full", "", name, "centred"), cosine)
+    check(experiment, scores, brute, CONTRAST, cosine)
     span = scipy.linalg.orth(scipy.linalg.eigh(products, loaded)[1][:, -4:])
 
     def kelly(x, p):
@@ -239,62 +246,34 @@ def test_signatures_against_clutter(experiment, scores, brute):
         y = whiten[p] @ (x - mean[:, p])
         return np.linalg.norm(span.T @ y) / np.linalg.norm(y)
 
-    check(experiment, scores, brute, Detector("ace", "full", "", "subspace:4", "centred"), angle)
-    eight = scipy.linalg.orth(scipy.linalg.eigh(products, loaded)[1][:, -8:])
-    span = eight
-    check(experiment, scores, brute, Detector("glrt", "full", "", "subspace", "centred"), kelly)
-
-
-def test_a_subspace_of_one_dimension_has_no_sign():
-    detector = Detector("ace", "full", "", "subspace:1", "centred")
-    along, energy = torch.tensor([[[0.5], [-0.5]]]), torch.ones(1, 2)
-    found = patch_scores(detector, along, energy, torch.ones(1, 1), 9)
-    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5]]))
-
-
-def test_shrinkage_is_the_likeliest_of_held_out_images(experiment, brute):
-    seed = experiment.seeds[0]
-    *_, mean, cov = brute
-    index = np.flatnonzero((seed.roles == "validation") & ~experiment.dataset.anomalous)
-    x = embeddings(experiment, seed, index.tolist())
-    x = x.reshape(*x.shape[:2], -1)
-    bare = cov - 0.01 * np.eye(len(mean))
-    for weight in (0.0, 0.3):
-        mixed = (1 - weight) * bare + weight * bare.mean(0) + 0.01 * np.eye(len(mean))
-        expected = np.mean(
-            [
-                scipy.stats.multivariate_normal.logpdf(x[:, :, p], mean[:, p], mixed[p]).mean()
-                for p in range(x.shape[2])
-            ]
-        )
-        assert seed.shrinkage[weight] == pytest.approx(expected, rel=1e-3)
-    best = max(seed.shrinkage, key=seed.shrinkage.get)
-    assert best > 0  # 12 features from 32 images
+    check(experiment, scores, brute, Detector(signature="subspace", dimensions=4), angle)
+    span = scipy.linalg.orth(scipy.linalg.eigh(products, loaded)[1][:, -8:])
+    check(experiment, scores, brute, GLRT_SUBSPACE, kelly)
 
 
 def test_the_numbers_of_a_signature_are_chosen_on_validation_images(experiment, scores):
-    chosen = chosen_numbers(experiment, scores)
-    seed = experiment.seeds[1]
-    held_out = seed.roles == "validation"
+    chosen = chosen_numbers(experiment, CHOSEN)
+    held_out = experiment.seeds[1].roles == "validation"
     assert chosen.groupby(["seed", "signature"])["chosen"].sum().eq(1).all()
     assert set(chosen[chosen["signature"] == "subspace"]["number"]) == {2, 4, 8}
     rows = chosen[(chosen["seed"] == 1) & (chosen["signature"] == "mined")].set_index("number")
     assert set(rows.index) == {4, 16, 64} and rows["chosen"].sum() == 1
     for patches, row in rows.iterrows():
-        number = experiment.detectors.index(Detector("ace", "full", "", f"mined:{patches}", "centred"))
+        number = experiment.detectors.index(Detector(signature="mined", patches=patches))
         expected = oracles.auroc(scores.image[1, number, held_out], experiment.dataset.anomalous[held_out])
         assert row["validation_auroc"] == pytest.approx(expected)
     best = rows[rows["validation_auroc"] == rows["validation_auroc"].max()].index.max()
     assert rows["chosen"][best]
-    every = metrics_frame(experiment, scores, "fake", "lite0")
-    kept, few = split_frame(every, chosen)
-    of_ace = (kept["detector"] == "ace") & (kept["signature"] == "mined")
-    mine = kept[of_ace & (kept["seed"] == 1)].reset_index(drop=True)
-    theirs = every[(every["signature"] == f"mined:{best}") & (every["seed"] == 1)].reset_index(drop=True)
+    every = scores.frame([{"number": n} for n in range(len(DETECTORS))])
+    kept, few = scores_frames(experiment, CHOSEN, chosen, "fake", "lite0")
+    of_ace = (kept["detector"] == "ace") & (kept["background"] == "patch") & (kept["signature"] == "mined")
+    mine = kept[of_ace & (kept["seed"] == 1)]
+    number = experiment.detectors.index(Detector(signature="mined", patches=int(best)))
+    theirs = every[(every["number"] == number) & (every["seed"] == 1)]
     assert mine["value"].tolist() == theirs["value"].tolist()
-    names = {"", "mean", "masked", "mined", "refined", "contrast", "subspace"}
-    assert set(kept["signature"]) == names
-    assert set(few["images"]) == {1, 5} and set(few["signature"]) == {"masked", "mined"}
+    assert set(kept["signature"]) == {"", "mean", "masked", "mined", "contrast", "subspace"}
+    assert set(few["images"]) == {1, 5} and set(few["signature"]) == {"mined"}
+    assert not kept.duplicated(list(results.KEY)).any()
 
 
 def test_shared_background(experiment, scores, brute):
@@ -305,7 +284,7 @@ def test_shared_background(experiment, scores, brute):
         experiment,
         scores,
         brute,
-        Detector("padim_shared"),
+        Detector("padim", "shared", signature="", convention=""),
         lambda x, p: oracles.mahalanobis(x, mean, cov),
         1e-3,
     )
@@ -332,7 +311,8 @@ def test_padim_equals_anomalibs_on_the_same_features(experiment, scores, brute):
 
     moments.update(embed("train"))
     background = fit_background(moments, regularisation=0.01 + 1e-5)
-    energy, _ = Full(background, experiment.shape(seed)).measure(background.centre(embed("test")), [])
+    product = Full(background.whitening, experiment.embedder.shape(seed.subset))
+    energy, _ = product.measure(background.centre(embed("test")), [])
     distances = experiment.embedder.to_raster(energy.sqrt()).double()
     assert float(((distances - expected).abs() / expected).max()) < 1e-4
 
@@ -340,42 +320,76 @@ def test_padim_equals_anomalibs_on_the_same_features(experiment, scores, brute):
 def test_scores_are_bounded(experiment, scores):
     bounded = [d.statistic in ("ace", "glrt") for d in experiment.detectors]
     images = scores.image[:, bounded]
-    assert np.nanmax(np.abs(images)) <= 1
-    assert np.isfinite(scores.image[:, :, 0]).any() or np.isnan(scores.image[:, :, 0]).all()
+    assert 0.5 < np.nanmax(np.abs(images)) <= 1 + 1e-6  # smoothing rounds
+    judged = np.isin(scores.roles, ("test", "validation"))
+    assert np.array_equal(np.isfinite(scores.image[:, 0]), judged)
 
 
 def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, monkeypatch):
-    first = tmp_path / "first.csv"
-    frame = split_frame(
-        metrics_frame(experiment, scores, "fake", "lite0"), chosen_numbers(experiment, scores)
-    )[0]
-    results.write_scores(frame, first)
+    def frame(run):
+        return scores_frames(run, CHOSEN, chosen_numbers(run, CHOSEN), "fake", "lite0")[0]
 
-    def fresh():
-        return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), DETECTORS, SETTINGS, VALIDATED)
-
-    killed = fresh()
-    monkeypatch.setattr(killed, "_score_pass", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+    results.write_scores(frame(experiment), tmp_path / "first.csv")
+    killed = full(dataset)
+    monkeypatch.setattr(killed, "_score_pass", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         killed.run(tmp_path / "work")
-    resumed = fresh()
+    resumed = full(dataset)
 
     def refuse():
         raise AssertionError("a finished pass was repeated")
 
     monkeypatch.setattr(resumed, "_fit_pass", refuse)
     monkeypatch.setattr(resumed, "_signature_pass", refuse)
-    second = tmp_path / "second.csv"
-    again = resumed.run(tmp_path / "work")
-    frame = split_frame(metrics_frame(resumed, again, "fake", "lite0"), chosen_numbers(resumed, again))[0]
-    results.write_scores(frame, second)
-    assert first.read_bytes() == second.read_bytes()
-    other = Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [PADIM], SETTINGS)
-    monkeypatch.setattr(other, "_fit_pass", refuse)
-    with pytest.raises(AssertionError, match="repeated"):
-        other.run(tmp_path / "work")
+    resumed.run(tmp_path / "work")
+    results.write_scores(frame(resumed), tmp_path / "second.csv")
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
     resumed.forget(tmp_path / "work")
     assert not list((tmp_path / "work").iterdir())
+
+
+def small(dataset, **changed):
+    settings = replace(SETTINGS, **changed)
+    return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [PADIM], settings)
+
+
+def other_weights(experiment):
+    next(experiment.embedder.backbone.parameters()).data.mul_(1.001)
+
+
+def other_manifest(experiment):
+    experiment.dataset.manifest.loc[0, "split"] = "other"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_weights,
+        other_manifest,
+        lambda e: setattr(e, "settings", replace(e.settings, batch_size=8)),
+        lambda e: e.detectors.append(PADIM_ACE),
+        lambda e: e.conventions.update(other=None),
+    ],
+    ids=["weights", "manifest", "settings", "detectors", "conventions"],
+)
+def test_nothing_is_resumed_that_was_computed_from_something_else(dataset, change):
+    mine = PreparedDataset(dataset.root, dataset.manifest.copy())
+    experiment = small(mine)
+    experiment.conventions = dict(experiment.conventions)
+    before = experiment._key()
+    assert small(mine)._key() == before
+    change(experiment)
+    assert experiment._key() != before
+
+
+@pytest.mark.parametrize("what", ["code", "torch"])
+def test_nothing_is_resumed_that_other_code_computed(dataset, what, monkeypatch):
+    before = small(dataset)._key()
+    if what == "code":
+        monkeypatch.setattr(experiment_module, "sources", lambda: {"sha256": "other"})
+    else:
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    assert small(dataset)._key() != before
 
 
 def images_seen(experiment, monkeypatch):
@@ -389,37 +403,6 @@ def images_seen(experiment, monkeypatch):
 
     monkeypatch.setattr(experiment.images, "compute", counted)
     return seen
-
-
-def test_a_cut_score_pass_goes_on(dataset, tmp_path, monkeypatch):
-    detectors = [PADIM, PADIM_ACE]
-
-    def fresh():
-        return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS, [PADIM])
-
-    expected = fresh().run()
-    monkeypatch.setattr(experiment_module, "SAVED_EVERY", 0)
-    killed = fresh()
-    judge, calls = killed._judge, []
-
-    def cut(*arguments):
-        calls.append(1)
-        if len(calls) == 17:  # two seeds and two roles: in the fifth batch
-            raise KeyboardInterrupt
-        judge(*arguments)
-
-    monkeypatch.setattr(killed, "_judge", cut)
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(tmp_path)
-    resumed = fresh()
-    seen = images_seen(resumed, monkeypatch)
-    found = resumed.run(tmp_path)
-    scored = len(resumed._with_role("test", "validation"))
-    assert sum(seen) == scored - 4 * SETTINGS.batch_size > 0
-    assert np.array_equal(found.image, expected.image, equal_nan=True)
-    assert found.pixel.keys() == expected.pixel.keys()
-    for key, histogram in expected.pixel.items():
-        assert found.pixel[key].metrics() == histogram.metrics()
 
 
 def test_no_image_is_embedded_twice(dataset, monkeypatch):
@@ -440,17 +423,29 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
 
 
 def test_frame_and_examples(experiment, scores, tmp_path):
-    frame = metrics_frame(experiment, scores, "fake", "lite0")
+    frame = scores.frame([{"number": n} for n in range(len(DETECTORS))])
     assert len(frame) == 2 * len(DETECTORS) * 7
     assert frame["value"].between(0, 1).all()
-    write_examples(experiment, scores, tmp_path / "maps.npz", count=3)
+    write_examples(experiment, EXAMPLES, "ace", tmp_path / "maps.npz", count=3)
     with np.load(tmp_path / "maps.npz") as kept:
         assert kept["image"].shape == (3, *SIZE) and kept["heat_ace"].shape == (3, *SIZE)
         assert kept["mask"].any((1, 2)).all()
-        assert kept["threshold_padim"] > 0 and -1 <= kept["threshold_ace"] <= 1
+        thresholds = {name: float(kept[f"threshold_{name}"]) for name in EXAMPLES}
+    for name, detector in EXAMPLES.items():
+        number = experiment.detectors.index(detector)
+        best = {role: scores.pixel[0, number, role].best_threshold() for role in ("validation", "test")}
+        assert thresholds[name] == best["validation"] != best["test"]
     assert {(seed, role) for seed, _, role in scores.pixel} == {(0, "test"), (1, "test"), (0, "validation")}
     record = experiment.record()
     assert set(record) == {"0", "1"} and len(record["0"]["features"]) == 12
+
+
+def test_a_score_that_is_not_finite_names_its_detector(dataset):
+    experiment = small(dataset)
+    tally = experiment.run()
+    tally._image[0, 0, tally.with_role("test")[0]] = np.nan
+    with pytest.raises(ValueError, match="padim patch full.*seed 0: image metrics: expected finite scores"):
+        tally.frame([PADIM.row()])
 
 
 def test_bfloat16_is_near(dataset):
@@ -464,16 +459,19 @@ def test_bfloat16_is_near(dataset):
     assert not np.array_equal(rows["bfloat16"][held_out], rows["float32"][held_out])
 
 
-def test_wrong_settings_and_detectors():
+def test_wrong_settings_and_detectors(dataset):
     with pytest.raises(ValueError, match="float32 or bfloat16, found 'int8'"):
         Settings(precision="int8")
-    with pytest.raises(ValueError, match="found 'padin'"):
-        Detector("padin")
-    with pytest.raises(ValueError, match="mean, masked, mined.*found ''"):
-        Detector("ace")
-    with pytest.raises(ValueError, match="convention"):
-        Detector("ace", "full", "", "mean", "centred+D9")
-    with pytest.raises(ValueError, match="aggregation"):
-        Detector("ace", "full", "trace", "mean", "centred")
-    with pytest.raises(ValueError, match="mined signature"):
-        Detector("ace", "diagonal", "", "mined", "centred")
+    for wrong, said in (
+        ({"statistic": "padin"}, "statistic: expected one of padim, ace, glrt, found 'padin'"),
+        ({"signature": ""}, "signature: expected one of mean, mined, .*, found ''"),
+        ({"statistic": "padim"}, "signature: expected one of none, found 'mean'"),
+        ({"background": "local"}, "background: .*found 'local'"),
+        ({"covariance": "diagonal", "signature": "mined"}, "mined signature: expected a full covariance"),
+        ({"signature": "mined", "convention": "published"}, "mined signature"),
+        ({"signature": "mined", "patches": 0}, "patches: expected 1 or more, found 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Detector(**wrong)
+    with pytest.raises(ValueError, match="convention: expected one of centred, found 'published'"):
+        Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [TABLES[1]], SETTINGS)

@@ -3,14 +3,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from padim_ace.experiment import image_scores
-from padim_ace.experiment.detectors import Detector
-from padim_ace.experiment.results import ResultsError
+from padim_ace.paper.detectors import BEYOND, BY_AREA, PADIM, READINGS, SHOWN
 
-DETECTORS = [*image_scores.SHOWN, Detector("padim_shared")]
+DETECTORS = [*SHOWN, BEYOND[0]]
 
 
 @pytest.fixture
-def run(tmp_path):
+def run():
     """Random scores of 80 images, half of them anomalous; only PaDiM was asked about validation images."""
     generator = np.random.default_rng(0)
     anomalous = np.repeat([False, True], 40)
@@ -19,20 +18,12 @@ def run(tmp_path):
     for of_seed, role in zip(scores, roles, strict=True):
         of_seed[:, role == "train"] = np.nan
         of_seed[1:, role == "validation"] = np.nan
-    written = image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous)
-    image_scores.write_image_scores(written, tmp_path / "image_scores.npz")
-    found = image_scores.read_image_scores(tmp_path / "image_scores.npz")
-    assert found.detectors == DETECTORS and found.seeds == [3, 5]
-    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
-    np.testing.assert_array_equal(found.roles, roles)
-    np.testing.assert_array_equal(found.anomalous, anomalous)
-    assert [path.name for path in tmp_path.iterdir()] == ["image_scores.npz"]
-    return found
+    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous)
 
 
 def test_auroc_by_size_of_target_against_sklearn(run):
     areas = np.where(run.anomalous, np.random.default_rng(1).random(80), 0)
-    frame = image_scores.area_frame(run, areas, "ssdd", "resnet18", groups=2)
+    frame = image_scores.area_frame(run, BY_AREA, areas, "ssdd", "resnet18", groups=2)
     assert set(frame["detector"]) == {"padim", "ace"} and set(frame["group"]) == {0, 1}
     judged = run.anomalous & (run.roles == "test").any(0)
     middle = np.median(areas[judged])
@@ -55,12 +46,12 @@ def test_scores_outside_the_validation_range_tie():
 
 
 def test_the_clamp_changes_auroc_by_ties_alone(run):
-    frame = image_scores.clamp_frame(run, "ssdd", "resnet18")
+    frame = image_scores.clamp_frame(run, READINGS, "ssdd", "resnet18")
     assert frame["detector"].unique().tolist() == ["padim"] and frame["seed"].tolist() == [3, 5]
     for row, (test, truth), (validation, labels) in zip(
         frame.itertuples(),
-        run.of(image_scores.SHOWN[0], "test"),
-        run.of(image_scores.SHOWN[0], "validation"),
+        run.of(PADIM, "test"),
+        run.of(PADIM, "validation"),
         strict=True,
     ):
         after = image_scores.clamped(validation, labels, test)
@@ -72,16 +63,8 @@ def test_the_clamp_changes_auroc_by_ties_alone(run):
 
 
 def test_histograms_count_every_test_image_once_per_seed(run):
-    frame = image_scores.histogram_frame(run, "ssdd", "resnet18")
-    assert len(frame) == len(image_scores.SHOWN) * 2 * image_scores.BINS
+    frame = image_scores.histogram_frame(run, SHOWN, "ssdd", "resnet18")
+    assert len(frame) == len(SHOWN) * 2 * image_scores.BINS
     expected = sum((roles == "test").sum() for roles in run.roles)
     counts = frame.groupby(["detector", "signature", "convention"])["count"].sum()
-    assert (counts == expected).all() and len(counts) == len(image_scores.SHOWN)
-
-
-def test_a_missing_or_old_file_is_refused(tmp_path):
-    with pytest.raises(ResultsError, match="found no file; run the score notebook"):
-        image_scores.read_image_scores(tmp_path / "none.npz")
-    np.savez(tmp_path / "image_scores.npz", scores=np.zeros((1, 2, 3)))
-    with pytest.raises(ResultsError, match=r"found no \['anomalous', 'detectors'.*score again"):
-        image_scores.read_image_scores(tmp_path / "image_scores.npz")
+    assert (counts == expected).all() and len(counts) == len(SHOWN)

@@ -136,3 +136,21 @@ def test_one_kind_of_image_is_refused():
         image_metrics(np.zeros(3), np.zeros(3, bool))
     with pytest.raises(ValueError, match="found 16 and 0"):
         filled(torch.rand(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool), True).metrics()
+
+
+def test_bounded_scores_a_rounding_above_1_stay_the_highest():
+    """Smoothing overshoots by 2e-7; without a clamp the highest scores would fall into the lowest bin."""
+    masks = torch.tensor([[[True, True, False, False]]])
+    found = filled(torch.tensor([[[1 + 4e-7, 1 + 1e-3, 0.5, -1 - 4e-7]]]), masks, True).metrics()
+    assert found["auroc"] == 1
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(bounded, wrong):
+    masks = torch.tensor([[[True, False]], [[True, False]]])
+    histogram = filled(torch.tensor([[[0.5, 0.1]], [[wrong, 0.1]]]), masks, bounded, 1)
+    with pytest.raises(ValueError, match="pixel metrics: expected finite scores"):
+        histogram.metrics()
+    with pytest.raises(ValueError, match="image metrics: expected finite scores"):
+        image_metrics(np.array([0.5, wrong]), np.array([True, False]))

@@ -5,8 +5,10 @@ import math
 import pandas as pd
 import pytest
 
+from data_prep import DataError
 from padim_ace.experiment import results
-from padim_ace.experiment.results import COLUMNS, ResultsError
+from padim_ace.experiment.provenance import provenance, sources
+from padim_ace.experiment.results import SCORES
 
 
 def frame(**changed):
@@ -14,8 +16,8 @@ def frame(**changed):
         dataset="ssdd",
         backbone="resnet18",
         detector="ace",
+        background="patch",
         covariance="full",
-        aggregation="",
         signature="mean",
         convention="centred",
         seed=0,
@@ -29,16 +31,18 @@ def frame(**changed):
 def test_what_is_written_reads_back_to_the_last_bit(tmp_path):
     results.write_scores(frame(), tmp_path / "scores.csv")
     text = (tmp_path / "scores.csv").read_text()
-    assert text.splitlines()[0] == ",".join(COLUMNS)
-    assert text.splitlines()[1] == "ssdd,resnet18,ace,full,,mean,centred,0,image,auroc,0.3333333333333333"
+    assert text.splitlines()[0] == ",".join(SCORES)
+    assert (
+        text.splitlines()[1] == "ssdd,resnet18,ace,patch,full,mean,centred,0,image,auroc,0.3333333333333333"
+    )
     back = results.read_scores(tmp_path / "scores.csv")
-    assert back["value"][0] == 1 / 3 and back["aggregation"][0] == "" and back["seed"][0] == 0
+    assert back["value"][0] == 1 / 3 and back["background"][0] == "patch" and back["seed"][0] == 0
 
 
 def test_equal_results_give_equal_bytes_in_any_order_of_rows_and_columns(tmp_path):
     rows = [frame(seed=seed, level=level) for seed, level in itertools.product((10, 2), ("pixel", "image"))]
     results.write_scores(pd.concat(rows), tmp_path / "a.csv")
-    results.write_scores(pd.concat(rows[::-1])[list(COLUMNS[::-1])], tmp_path / "b.csv")
+    results.write_scores(pd.concat(rows[::-1])[list(SCORES[::-1])], tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert list(results.read_scores(tmp_path / "a.csv")["seed"]) == [2, 2, 10, 10]  # as numbers
 
@@ -47,32 +51,33 @@ def test_equal_results_give_equal_bytes_in_any_order_of_rows_and_columns(tmp_pat
     ("changed", "said"),
     [
         ({"value": 84.99}, "fraction"),
-        ({"value": math.nan}, "number as value"),
+        ({"value": math.nan}, "fraction"),
         ({"value": "high"}, "'high'"),
         ({"level": "Image"}, "'Image'"),
         ({"metric": "roc"}, "'roc'"),
         ({"covariance": "sphere"}, "'sphere'"),
-        ({"seed": 0.5}, "whole numbers"),
+        ({"background": "sphere"}, "'sphere'"),
+        ({"seed": 0.5}, "whole number as seed"),
         ({"detector": ""}, "detector in every row"),
     ],
 )
 def test_a_broken_row_is_refused_in_one_line_and_leaves_no_file(tmp_path, changed, said):
-    with pytest.raises(ResultsError, match=said) as caught:
+    with pytest.raises(DataError, match=said) as caught:
         results.write_scores(frame(**changed), tmp_path / "scores.csv")
     assert "\n" not in str(caught.value) and str(tmp_path / "scores.csv") in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_two_rows_with_one_key_are_refused(tmp_path):
-    with pytest.raises(ResultsError, match="twice"):
+    with pytest.raises(DataError, match="twice"):
         results.write_scores(pd.concat([frame(), frame(value=0.5)]), tmp_path / "scores.csv")
 
 
 def test_a_wrong_header_is_refused(tmp_path):
     (tmp_path / "scores.csv").write_text("dataset,value\nssdd,0.5\n")
-    with pytest.raises(ResultsError, match="expected the header"):
+    with pytest.raises(DataError, match="expected the header"):
         results.read_scores(tmp_path / "scores.csv")
-    with pytest.raises(ResultsError, match="no file"):
+    with pytest.raises(DataError, match="no file"):
         results.read_scores(tmp_path / "none.csv")
 
 
@@ -87,7 +92,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_provenance_says_nothing_of_the_machine_that_another_would_not(tmp_path):
     manifest = tmp_path / "manifest.csv"
     manifest.write_bytes(b"abc")
-    found = results.provenance(
+    found = provenance(
         parameters={"out": tmp_path / "score", "seeds": [0, 1], "settings": {"root": str(tmp_path)}},
         inputs={"manifest": manifest},
         device="cpu",
@@ -102,8 +107,9 @@ def test_provenance_says_nothing_of_the_machine_that_another_would_not(tmp_path)
     assert found["parameters"]["out"] == "score" and found["parameters"]["seeds"] == [0, 1]
     assert str(tmp_path) not in json.dumps(found)
     assert found["versions"]["torch"] and found["seconds"] == 1.3 and found["date"].endswith("Z")
-    with pytest.raises(ResultsError, match="weights"):
-        results.provenance(parameters={}, inputs={"weights": tmp_path / "none"}, device="cpu", seconds=0)
+    assert found["sources"] == sources() and len(found["sources"]["sha256"]) == 64
+    with pytest.raises(DataError, match="weights"):
+        provenance(parameters={}, inputs={"weights": tmp_path / "none"}, device="cpu", seconds=0)
 
 
 def part(folder, not_run="", **changed):
@@ -127,5 +133,5 @@ def test_collect_joins_runs_and_what_was_not_run(tmp_path):
 
 
 def test_collect_refuses_a_number_that_two_runs_have(tmp_path):
-    with pytest.raises(ResultsError, match="twice"):
+    with pytest.raises(DataError, match="twice"):
         results.collect([part(tmp_path / "a"), part(tmp_path / "b")], tmp_path / "out")

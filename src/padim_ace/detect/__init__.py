@@ -1,1 +1,22 @@
-"""The detector alone: a background, a target signature, a statistic, and the torch module that joins them."""
+"""The detector alone: a background, a target signature, a statistic, and the torch module that joins them.
+
+It needs torch, timm, numpy and jaxtyping, and nothing of the rest of this package.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "registry": ["BACKBONES", "BACKGROUNDS", "COVARIANCES", "SIGNATURES", "STATISTICS"],
+        "detector": ["PADIM", "Detector"],
+        "statistics": ["ace", "glrt", "mahalanobis", "patch_scores"],
+        "backbones": ["Backbone", "WeightsError", "load_backbone"],
+        "embedding": ["Embedder", "FeatureSubset"],
+        "background": ["Background", "Moments", "fit_background"],
+        "inner_products": ["InnerProduct", "Shape", "inner_product"],
+        "signature": ["MeanSignature", "PatchMoments", "contrast", "masked", "mined", "subspace"],
+        "maps": ["anomaly_map", "image_score", "smoothing_matrix"],
+        "model": ["AceModel"],
+    },
+)

@@ -32,15 +32,13 @@ Means = list[Float[Tensor, "_place _feature"]]
 
 
 class Moments:
-    """Count, mean and scatter of embeddings at every place, in memory that does not grow with images.
+    """Count, sum and products of embeddings at every place, in memory that does not grow with images.
 
-    Sums are kept of differences from the first batch's mean: a covariance is then a small difference of small
-    numbers, and float32 is enough to accumulate in.
+    Everything is summed in float64: a covariance is a small difference of large sums.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._shift: Means = []
         self._total: Means = []
         self._products = BlockRows([], [])
 
@@ -49,46 +47,35 @@ class Moments:
         images = embedding[0].shape[1]
         if images == 0:
             return
+        embedding = [stage.double() for stage in embedding]
+        sums = [stage.sum(1) for stage in embedding]
         if not self.count:
-            self._shift = [stage.mean(1) for stage in embedding]
-            self._total = [torch.zeros_like(shift) for shift in self._shift]
+            self._total = [torch.zeros_like(stage) for stage in sums]
             self._products = empty_products(embedding)
-        shifted = [stage - shift.unsqueeze(1) for stage, shift in zip(embedding, self._shift, strict=True)]
-        for stage, total in zip(shifted, self._total, strict=True):
-            total.add_(stage.sum(1))
-        add_products(self._products, shifted)
+        for total, stage in zip(self._total, sums, strict=True):
+            total.add_(stage)
+        add_products(self._products, embedding)
         self.count += images
 
     def mean(self) -> Means:
         """Mean embedding, ``[place, feature]`` at each stage, in float64."""
         self._require(1)
-        return [s.double() + t.double() / self.count for s, t in zip(self._shift, self._total, strict=True)]
+        return [total / self.count for total in self._total]
 
     def scatter(self) -> BlockRows:
         """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
         self._require(1)
         rows = self._products.to(torch.float64, copy=True)
-        offset = [(total.double() / self.count).unsqueeze(1) for total in self._total]
-        add_products(rows, offset, alpha=-self.count)
+        add_products(rows, [mean.unsqueeze(1) for mean in self.mean()], alpha=-self.count)
         return rows
 
     def all_reduce(self) -> None:
         """Make these the moments of all ranks' images together (``torch.distributed``)."""
-        mean, scatter = self.mean(), self.scatter()
-        device = mean[0].device
-        count = torch.tensor(float(self.count), dtype=torch.float64, device=device)
-        dist.all_reduce(count)
-        common = [m * self.count for m in mean]
-        for stage in common:
-            dist.all_reduce(stage)
-            stage.div_(count)
-        offset = [(m - c).unsqueeze(1) for m, c in zip(mean, common, strict=True)]
-        add_products(scatter, offset, alpha=self.count)
-        for block in scatter.tensors():
-            dist.all_reduce(block)
+        self._require(1)
+        count = torch.tensor(self.count, device=self._total[0].device)
+        for part in (count, *self._total, *self._products.tensors()):
+            dist.all_reduce(part)
         self.count = int(count)
-        self._shift, self._total = common, [torch.zeros_like(c) for c in common]
-        self._products = scatter
 
     def _require(self, images: int) -> None:
         if self.count < images:
@@ -99,13 +86,13 @@ class Moments:
     def state(self) -> dict:
         """What a checkpoint stores; :meth:`from_state` takes it back."""
         products = {"cross": self._products.cross, "own": self._products.own}
-        return {"count": self.count, "shift": self._shift, "total": self._total, "products": products}
+        return {"count": self.count, "total": self._total, "products": products}
 
     @classmethod
     def from_state(cls, state: dict) -> Moments:
         """Moments from :meth:`state`."""
         moments = cls()
-        moments.count, moments._shift, moments._total = state["count"], state["shift"], state["total"]
+        moments.count, moments._total = state["count"], state["total"]
         moments._products = BlockRows(**state["products"])
         return moments
 

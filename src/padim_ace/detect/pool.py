@@ -52,7 +52,7 @@ class Pool:
             assert covered is not None
             weights = torch.stack([covered * _given(rank, few) for _, _, few in masked])
             for key, total, weight in zip(masked, covered_sums(white, length, weights), weights, strict=True):
-                self._targets[key].add_sum(total, weight.sum())
+                self._targets[key].add_sum(total, weight.double().sum())
         mined = [key for key in self._targets if not key[0]]
         if mined:
             patches = mined_patches(white, length, max(count for _, count, _ in mined))

@@ -58,16 +58,17 @@ class PatchMoments:
         self, patches: Float[Tensor, "rank image feature"], given: Float[Tensor, " image"] | None = None
     ) -> None:
         """Add patches of unit length, those of each image weighted by ``given`` (by 1, if None)."""
-        weighted = patches if given is None else patches * given[:, None]
-        images = patches.shape[1] if given is None else given.sum()
-        self.add_sum(weighted.sum((0, 1)), len(patches) * torch.as_tensor(images, device=patches.device))
-        product = (patches.flatten(0, 1).T @ weighted.flatten(0, 1)).double()
+        patches = patches.double()
+        given = torch.ones_like(patches[0, :, 0]) if given is None else given.double()
+        weighted = patches * given[:, None]
+        self.add_sum(weighted.sum((0, 1)), len(patches) * given.sum())
+        product = patches.flatten(0, 1).T @ weighted.flatten(0, 1)
         self._products = product if self._products is None else self._products + product
 
     def add_sum(self, total: Direction, weight: Tensor) -> None:
         """Add a weighted sum of patches and the sum of the weights, where no second moment is wanted."""
-        self._total = total.double() if self._total is None else self._total + total
-        self.weight = weight.double() if self.weight is None else self.weight + weight
+        self._total = total if self._total is None else self._total + total
+        self.weight = weight if self.weight is None else self.weight + weight
 
     def all_reduce(self) -> None:
         """Make these the moments of all ranks' patches together (``torch.distributed``)."""
@@ -102,19 +103,19 @@ def covered_sums(
     energy: Float[Tensor, "place image"],
     weights: Float[Tensor, "signature place image"],
 ) -> Float[Tensor, "signature feature"]:
-    """``Σ w y / ‖y‖`` over all places and images, for several sets of weights.
+    """``Σ w y / ‖y‖`` over all places and images, in float64, for several sets of weights.
 
     Args:
         white: whitened embeddings y.
         energy: ``‖y‖²`` at every place of the finest grid.
         weights: of each patch of the finest grid.
     """
-    scaled = weights / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
+    scaled = weights.double() / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
     sums = []
     for stage in white:
         places, images, features = stage.shape
         of_place = scaled.view(len(weights), places, -1, images).sum(2)
-        sums.append(of_place.view(len(weights), -1) @ stage.reshape(-1, features))
+        sums.append(of_place.view(len(weights), -1) @ stage.reshape(-1, features).double())
     return torch.cat(sums, -1)
 
 

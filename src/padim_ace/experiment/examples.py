@@ -46,11 +46,6 @@ def write_examples(
         arrays[f"heat_{key}"] = maps[number]
         histogram = experiment.tally.pixel[0, number, "validation"]
         arrays[f"threshold_{key}"] = np.array(histogram.best_threshold())
-    write_npz(path, arrays)
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a compressed ``.npz``; the file appears whole or not at all."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomic(path, content.getvalue())

@@ -73,6 +73,10 @@ class Experiment:
         self.dataset = dataset
         self.settings = settings
         self.detectors = list(detectors)
+        for convention in {d.convention for d in self.detectors if d.has_signature} - set(conventions):
+            raise ValueError(
+                f"convention: expected one of {', '.join(conventions)}, found {convention!r}; give more"
+            )
         self.conventions = conventions
         self._judged = {"test": list(range(len(self.detectors)))}
         """Numbers of the detectors that judge images, by the images' role."""
@@ -211,7 +215,7 @@ class Experiment:
         return key_of(
             self.dataset.manifest.to_csv(),
             json.dumps(asdict(self.settings), sort_keys=True),
-            repr(self.detectors),
+            repr((self.detectors, sorted(self.conventions))),
             weights.digest(),
             sources()["sha256"],
             torch.__version__,
