@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from padim_ace.detect.registry import BACKBONES, BackboneSpec
 
-
 STRIDES = (4, 16)
-"""The smallest and the largest stride, in pixels, of the stages taken of a backbone that is not registered."""
+"""Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
 
 
 class WeightsError(RuntimeError):
