@@ -50,10 +50,12 @@ def test_fit_validate_test_and_predict(trained):
     labels = (module.test_data.samples.label_index == 1).to_numpy()
     scores = predictions(runner, fitted, module)
     assert metrics["image_AUROC"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-    assert 0 <= scores.min() and scores.max() <= 1
+    assert scores.min() >= 0 and scores.max() <= 1
 
 
-@pytest.mark.parametrize("arguments", [{}, {"n_features": 20}, {"backbone": "resnet34", "layers": ["layer1"]}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"n_features": 20}, {"backbone": "resnet34", "layers": ["layer1"]}]
+)
 def test_a_checkpoint_and_a_model_of_other_arguments(trained, arguments):
     """Padim refuses a state of other shapes; PadimAce becomes what the state is of."""
     fitted, module, runner, path = trained
@@ -62,7 +64,9 @@ def test_a_checkpoint_and_a_model_of_other_arguments(trained, arguments):
         with pytest.raises((RuntimeError, ValueError)):
             runner.predict(other, datamodule=module, ckpt_path=path)
         return
-    found = torch.cat([b.pred_score.flatten() for b in runner.predict(other, datamodule=module, ckpt_path=path)])
+    found = torch.cat(
+        [b.pred_score.flatten() for b in runner.predict(other, datamodule=module, ckpt_path=path)]
+    )
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     loaded = type(fitted).load_from_checkpoint(path, visualizer=False)
     torch.testing.assert_close(predictions(runner, loaded, module), expected, atol=1e-6, rtol=0)
@@ -79,7 +83,9 @@ def furthest(inferencer, runner, fitted, files):
         (expected,) = runner.predict(fitted, data_path=file)
         found = inferencer.predict(file)
         apart += [
-            np.abs(np.asarray(getattr(found, field)).squeeze() - np.asarray(getattr(expected, field)).squeeze())
+            np.abs(
+                np.asarray(getattr(found, field)).squeeze() - np.asarray(getattr(expected, field)).squeeze()
+            )
             for field in ("pred_score", "anomaly_map")
         ]
     return max(difference.max() for difference in apart)
@@ -119,15 +125,26 @@ def test_bfloat16_would_be_noticed(trained, exports, files, no_type_checks):
     """OpenVINO takes it by itself on processors that have it, and is told here to, so that all show it."""
     fitted, _, runner, _ = trained
     if isinstance(fitted, PadimAce):
-        assert furthest(load("onnx", exports("onnx"), {"INFERENCE_PRECISION_HINT": "bf16"}), runner, fitted, files) > 1e-4
+        assert (
+            furthest(
+                load("onnx", exports("onnx"), {"INFERENCE_PRECISION_HINT": "bf16"}), runner, fitted, files
+            )
+            > 1e-4
+        )
 
 
 def test_int8_exports_load_and_agree_within_their_bound(trained, exports, files, no_type_checks):
     fitted, module, runner, _ = trained
     if isinstance(fitted, Padim):
         pytest.skip("anomalib's Padim loads, and its map is off by 0.9")
-    for compression, bound in ((CompressionType.INT8_PTQ, 0.05), (CompressionType.INT8, 0.05), (CompressionType.FP16, 1e-3)):
-        path = runner.export(fitted, "openvino", export_root=compression.value, compression_type=compression, datamodule=module)
+    for compression, bound in (
+        (CompressionType.INT8_PTQ, 0.05),
+        (CompressionType.INT8, 0.05),
+        (CompressionType.FP16, 1e-3),
+    ):
+        path = runner.export(
+            fitted, "openvino", export_root=compression.value, compression_type=compression, datamodule=module
+        )
         assert 1e-6 < furthest(load("openvino", path), runner, fitted, files) < bound
 
 
@@ -181,8 +198,19 @@ def test_a_tiled_ensemble_trains_and_tests(path, folder, tmp_path, monkeypatch):
     small = ("resnet18", ["layer1", "layer2"], False, 20, True, True, True, True)
     monkeypatch.setattr(kind.__init__, "__defaults__", small)
     monkeypatch.chdir(tmp_path)
-    module = {"name": "fake", "normal_dir": "normal", "root": str(folder), "abnormal_dir": "anomalous", "mask_dir": "masks"}
-    splits = {"val_split_mode": "from_test", "val_split_ratio": 0.5, "test_split_mode": "from_dir", "test_split_ratio": 0.2}
+    module = {
+        "name": "fake",
+        "normal_dir": "normal",
+        "root": str(folder),
+        "abnormal_dir": "anomalous",
+        "mask_dir": "masks",
+    }
+    splits = {
+        "val_split_mode": "from_test",
+        "val_split_ratio": 0.5,
+        "test_split_mode": "from_dir",
+        "test_split_ratio": 0.2,
+    }
     loader = {"seed": 0, "num_workers": 0, "train_batch_size": 4, "eval_batch_size": 4}
     config = {
         "seed": 0,

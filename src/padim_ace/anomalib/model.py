@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from anomalib import LearningType
+from anomalib.data import AnomalibDataModule
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import Evaluator
 from anomalib.models import ALLOWED_MODULES
@@ -179,9 +180,12 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
         return LearningType.ONE_CLASS
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Normalise as the restored pre-processor asks for."""
+        """Normalise as the restored pre-processor asks for, and let the data module take its resize."""
         super().on_load_checkpoint(checkpoint)
         self._agree_on_normalisation()
+        datamodule = getattr(self._trainer, "datamodule", None)
+        if isinstance(datamodule, AnomalibDataModule):
+            datamodule.setup()
 
     @classmethod
     def load_from_checkpoint(cls, *args, **kwargs) -> PadimAce:  # type: ignore[override]
