@@ -51,9 +51,7 @@ def kind(request, folder, tmp_path_factory):
 def test_the_package_imports_without_anomalib():
     code = "import sys, padim_ace; assert not {'torch', 'anomalib'} & set(sys.modules); padim_ace.nope"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (
-        done.returncode == 1 and "AttributeError: module 'padim_ace' has no attribute 'nope'" in done.stderr
-    )
+    assert done.returncode == 1 and "AttributeError" in done.stderr
 
 
 def test_validate_test_and_predict(kind):
@@ -84,7 +82,8 @@ def test_anomalibs_own_components_take_the_place_of_the_defaults(folder, tmp_pat
     (metrics,) = runner.test(fitted, datamodule=module, verbose=False)
     assert set(metrics) == {"AUROC"} and list(tmp_path.rglob("images/anomalous/*.png"))
     predicted = torch.cat([batch.pred_score for batch in runner.predict(fitted, datamodule=module)])
-    _, validation = cosines(fitted, images_of(module.val_data.samples.image_path))
+    paths = module.val_data.samples.image_path
+    _, validation = cosines(fitted, images_of([p for p in paths if not fitted._signature.took(p)]))
     _, scores = cosines(fitted, held_out(module))
     threshold, spread = fitted.post_processor.image_threshold, validation.max() - validation.min()
     expected = ((scores - threshold) / spread + 0.5).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What a fitted model is travels with its state; a fit is one whole pass; loggers can read what they write."""
+"""What a fitted model is travels with its state; a fit is one whole pass; hparams can be read."""
 
 import logging
 
@@ -90,7 +90,7 @@ QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "e
 
 
 def test_lightnings_own_trainer(folder, tmp_path):
-    """With its sanity check, which comes before any fit; validation in mid-epoch would fit half the images."""
+    """With its sanity check, which comes before any fit; validation in mid-epoch fits half the images."""
     fitted, module = model(), data(folder)
     Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET).fit(fitted, datamodule=module)
     expected = model()
