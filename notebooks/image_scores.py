@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
 
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.image_scores import area_frame, clamp_frame, histogram_frame, read_image_scores
@@ -47,4 +46,4 @@ for name, frame in tables.items():
 columns = ["dataset", *NAMES]
 mean = clamp.groupby(columns, sort=False)[["raw", "clamped", "tied"]].mean().reset_index()
 caption = "Image AUROC from raw and from clamped scores, and the part of the images that the clamp ties; mean over the seeds."
-HTML(html_tables.frame_html(mean.rename(columns=str.capitalize), caption, "clamp_mean", ".4f"))
+html_tables.table(mean.rename(columns=str.capitalize), caption, "clamp_mean", ".4f")

@@ -21,13 +21,14 @@ settings = {}  # parameters of the dataset, such as {"tile_size": 200} of hrsid
 import json
 from pathlib import Path
 
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 
 from data_prep import figures, prepare, read_manifest
-from padim_ace.report import html_tables, tables
+from padim_ace.report import html_tables
 from padim_ace.report.figures import show
+from padim_ace.report.titles import dataset_title
 
-title = tables.DATASETS.get(dataset, dataset)
+title = dataset_title(dataset)
 source = data if dataset in ("mstar", "ssdd", "hrsid") else raw
 folder = prepare(
     dataset,
@@ -58,10 +59,8 @@ show(
 # ## Counts
 
 # %% tags=["hide-input"]
-HTML(
-    html_tables.frame_html(
-        figures.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
-    )
+html_tables.table(
+    figures.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
 )
 
 # %% tags=["hide-input"]
