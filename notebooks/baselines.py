@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 
 import torch
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 
 from padim_ace.experiment import results
 from padim_ace.experiment.baselines import run_baselines
@@ -77,15 +77,9 @@ results.write_scores(frame, folder / "scores.csv")
 # %% tags=["hide-input"]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index="detector", columns="level", values="value", sort=False).reset_index()
-display(
-    HTML(
-        html_tables.frame_html(
-            shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f"
-        )
-    )
-)
+display(html_tables.table(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f"))
 if len(missing):
     left_out = missing.rename(columns=str.capitalize)
-    display(HTML(html_tables.frame_html(left_out, "Not run here.", f"not_run_{dataset}")))
+    display(html_tables.table(left_out, "Not run here.", f"not_run_{dataset}"))
 else:
     display(Markdown("Everything was run."))

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from padim_ace.report import figures, tables
+from padim_ace.report import figures
+from padim_ace.report.titles import dataset_title
 
-title = tables.DATASETS.get(dataset, dataset)
+title = dataset_title(dataset)
 profile = "demo" if dataset.startswith("demo") else "paper"
 if maps:
-    display(*figures.localisation_page(Path(maps), title))
+    display(figures.localisation_page(Path(maps), title))
 else:
     where = "" if profile == "demo" else " PADIM_ACE_DATA=<folder> PADIM_ACE_WEIGHTS=<folder>"
     display(

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from IPython.display import HTML
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment.dataset import PreparedDataset
@@ -48,4 +47,4 @@ for folder, step in zip(prepared, every, strict=True):
 frame = pd.DataFrame(rows, columns=list(FILL))
 write_csv(frame, Path(results) / "fill.csv")
 wide = frame.pivot(index="measure", columns="dataset", values="value").reset_index()
-HTML(html_tables.frame_html(wide, "How well the fill is told from background.", "fill", ".3f"))
+html_tables.table(wide, "How well the fill is told from background.", "fill", ".3f")

@@ -27,19 +27,17 @@ published = "book/published.csv"  # the paper's numbers
 # %% tags=["hide-input"]
 from pathlib import Path
 
-from IPython.display import HTML
-
 from padim_ace.experiment.results import read_scores
 from padim_ace.paper.published import read_not_run, read_published
-from padim_ace.report import html_tables, tables
+from padim_ace.report import html_tables
+from padim_ace.report.ledger import draw, ledger, prepared_images
 
 scores = read_scores(Path(results) / "scores.csv")
 paper = read_published(Path(published))
-not_run = read_not_run(Path(results) / "not_run.csv")
-HTML(html_tables.ledger_html(tables.ledger(paper, scores, not_run)))
+draw(ledger(paper, scores, read_not_run(Path(results) / "not_run.csv"), prepared_images(results)))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["remove-input"]
-HTML(html_tables.provenance_html(Path(results)))
+html_tables.provenance(results)

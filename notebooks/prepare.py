@@ -21,7 +21,7 @@ settings = {}  # parameters of the dataset, such as {"tile_size": 200}
 import json
 from pathlib import Path
 
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 
 from data_prep import DATASETS, prepare, read_manifest
 from padim_ace.report import html_tables
@@ -59,10 +59,8 @@ show(
 # ## Counts
 
 # %% tags=["hide-input"]
-HTML(
-    html_tables.frame_html(
-        page.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
-    )
+html_tables.table(
+    page.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
 )
 
 # %% tags=["hide-input"]

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import results
@@ -81,7 +81,7 @@ drawn = pd.DataFrame(
         for s in experiment.seeds
     ]
 )
-HTML(html_tables.frame_html(drawn, "Images by role, and features by stage.", f"seeds_{dataset}"))
+html_tables.table(drawn, "Images by role, and features by stage.", f"seeds_{dataset}")
 
 # %% tags=["hide-input", "hide-output"]
 experiment.run(folder)
@@ -137,4 +137,4 @@ columns = list(results.NAMES)
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
 caption = f"{dataset}, {backbone}: AUROC in %."
-HTML(html_tables.frame_html(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", ".1f"))
+html_tables.table(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", ".1f")

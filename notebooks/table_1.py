@@ -23,32 +23,32 @@ published = "book/published.csv"  # the paper's numbers
 # %% tags=["hide-input", "headline"]
 from pathlib import Path
 
-from IPython.display import HTML
+from IPython.display import Markdown
 
 from padim_ace.experiment.results import read_scores
-from padim_ace.paper.published import read_not_run, read_published
+from padim_ace.paper.published import HRSID_IMAGES, read_not_run, read_published
 from padim_ace.report import figures, html_tables, tables
+from padim_ace.report.ledger import prepared_images
+from padim_ace.report.titles import dataset_title
 
 scores = read_scores(Path(results) / "scores.csv")
 paper = read_published(Path(published))
 not_run = read_not_run(Path(results) / "not_run.csv")
-settings = tables.table_settings(1)
-shown = ("mstar", "ssdd_kmeans", "ssdd", "hrsid")
-by_dataset = {name: tables.compare(settings, scores, name, paper, 1, not_run) for name in shown}
 
 
-def table(name):
-    caption = f"Table 1, {tables.DATASETS[name]}"
-    return HTML(html_tables.to_html(by_dataset[name], caption, name=f"table_1_{name}"))
+def compared(dataset, settings):
+    return tables.compare(settings, scores, dataset, paper, 1, not_run)
 
 
-drawn = {
-    tables.DATASETS[name]: tables.compare(settings[:4], scores, name, paper, 1, not_run)
-    for name in ("mstar", "ssdd_kmeans", "ssdd")
-}
+def draw(dataset):
+    frame = compared(dataset, tables.table_settings(1))
+    return tables.draw(frame, f"Table 1, {dataset_title(dataset)}", f"table_1_{dataset}", 1)
+
+
+drawn = [compared(name, tables.table_settings(1)[:4]) for name in ("mstar", "ssdd_kmeans", "ssdd")]
 figures.show(
-    figures.paper_beside_ours(drawn),
-    f"Dot plot of image and pixel AUROC. {' '.join(map(tables.in_words, drawn.values()))}",
+    figures.paper_beside_ours({dataset_title(frame["dataset"][0]): frame for frame in drawn}),
+    f"Dot plot of image and pixel AUROC. {' '.join(map(tables.in_words, drawn))}",
     "Published (squares) and reproduced (dots) AUROC with their standard deviations over three runs. The paper removed "
     "SSDD's targets by k-means; below it, the same images with the targets removed by their masks. The dotted line is "
     "chance.",
@@ -58,7 +58,7 @@ figures.show(
 # ## MSTAR
 
 # %% tags=["hide-input"]
-table("mstar")
+draw("mstar")
 
 # %% [markdown]
 # The paper gives no pixel AUROC for MSTAR. The pixel truth here is the mask that target removal made itself.
@@ -68,7 +68,7 @@ table("mstar")
 # The paper made its normal images of SSDD as those of MSTAR: targets found by k-means and filled.
 
 # %% tags=["hide-input"]
-table("ssdd_kmeans")
+draw("ssdd_kmeans")
 
 # %% [markdown]
 # ## SSDD, prepared by its masks
@@ -78,19 +78,21 @@ table("ssdd_kmeans")
 # cleaner benchmark, but not the paper's: none of its numbers stands here.
 
 # %% tags=["hide-input"]
-table("ssdd")
+draw("ssdd")
 
 # %% [markdown]
 # ## HRSID
-#
-# HRSID here is a subset of 40 of its 5,604 images, cut into tiles: too few to weigh against the paper's numbers,
-# enough to show that the way from the release to the table works.
 
 # %% tags=["hide-input"]
-table("hrsid")
+images = prepared_images(results).get("hrsid", HRSID_IMAGES)
+part = f"HRSID here is {images} of its {HRSID_IMAGES:,} images, cut into tiles: too few to weigh against the paper's."
+Markdown(part if images < HRSID_IMAGES else "HRSID is cut into tiles.")
+
+# %% tags=["hide-input"]
+draw("hrsid")
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["remove-input"]
-HTML(html_tables.provenance_html(Path(results)))
+html_tables.provenance(results)

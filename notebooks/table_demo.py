@@ -17,20 +17,19 @@ results = "results/demo"  # a folder with scores.csv and provenance.json
 # %% tags=["hide-input"]
 from pathlib import Path
 
-from IPython.display import HTML, display
+from IPython.display import display
 
 from padim_ace.experiment.results import read_scores
 from padim_ace.report import html_tables, tables
+from padim_ace.report.titles import dataset_title
 
 scores = read_scores(Path(results) / "scores.csv")
-settings = tables.demo_settings()
-for name in sorted(set(scores["dataset"])):
-    frame = tables.compare(settings, scores, name)
-    caption = f"{tables.DATASETS.get(name, name)}"
-    display(HTML(html_tables.to_html(frame, caption, "Detector", f"table_{name}")))
+for dataset in sorted(set(scores["dataset"])):
+    frame = tables.compare(tables.table_settings(0, "tf_efficientnet_lite0"), scores, dataset)
+    display(tables.draw(frame, dataset_title(dataset), f"table_{dataset}"))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["remove-input"]
-HTML(html_tables.provenance_html(Path(results)))
+html_tables.provenance(results)

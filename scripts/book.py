@@ -29,7 +29,7 @@ from data_prep.errors import DataError
 from data_prep.files import sha256, write_atomic
 from padim_ace.experiment import results
 from padim_ace.paper import published
-from padim_ace.report import tables
+from padim_ace.report import ledger, titles
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "book/_build/html"
@@ -152,14 +152,21 @@ def _finish_page(notebook: Any, page: str, book: Path) -> None:
 
 
 def _name_page(notebook: Any, page: str) -> None:
-    """Say in the title of a page which dataset it is on, where one notebook makes several pages."""
+    """Say in the title of a page which it is of those that one notebook makes.
+
+    A cell tagged ``title`` puts out the title and what follows it; where there is none, the dataset and the
+    backbone in the page's name are added to the notebook's title.
+    """
+    head = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
+    for cell in [cell for cell in notebook.cells if "title" in cell.metadata.get("tags", [])]:
+        notebook.cells.remove(cell)
+        said = cell.outputs[0]["data"]["text/markdown"]
+        head.source = re.sub(r"^# .*$", lambda _: said, head.source, count=1, flags=re.MULTILINE)
+        return
     dataset, _, backbone = page.partition("_")[2].partition("-")
-    about = ", ".join(
-        filter(None, (tables.DATASETS.get(dataset, dataset), tables.BACKBONES.get(backbone, backbone)))
-    )
-    title = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
+    about = ", ".join(filter(None, (titles.dataset_title(dataset), titles.backbone_title(backbone))))
     about = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), about)  # MSTAR, but simulated vehicles
-    title.source = re.sub(r"^(# .*)$", rf"\1: {about}", title.source, count=1, flags=re.MULTILINE)
+    head.source = re.sub(r"^(# .*)$", rf"\1: {about}", head.source, count=1, flags=re.MULTILINE)
 
 
 def _api_pages(book: Path) -> None:
@@ -172,13 +179,15 @@ def _api_pages(book: Path) -> None:
 
 
 def _extra_files(extra: Path) -> None:
-    """What the pages load or offer beside themselves: MathJax, and the notebooks as .py and .ipynb."""
+    """What the pages load or offer beside themselves: MathJax, DataTables, the notebooks as .py and .ipynb."""
     mathjax = Path(str(files("mathjax"))) / "static/mathjax/es5"
     target = extra / "_static/mathjax"
     (target / "output/chtml").mkdir(parents=True)
     shutil.copy(mathjax / "tex-mml-chtml.js", target)
     shutil.copytree(mathjax / "input/tex/extensions", target / "input/tex/extensions")
     shutil.copytree(mathjax / "output/chtml/fonts", target / "output/chtml/fonts")
+    (extra / "_static/itables").mkdir()
+    shutil.copy(Path(str(files("itables"))) / "html/dt_bundle.js", extra / "_static/itables")
     (extra / "files").mkdir()
     for path in sorted((ROOT / "notebooks").glob("*.py")):
         shutil.copy(path, extra / "files")
@@ -210,11 +219,11 @@ def _toc(book: Path) -> None:
 
 
 def _config(book: Path) -> None:
-    """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.tables.numbers."""
+    """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.ledger.numbers."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
     scores = results.read_scores(ROOT / "results/paper/scores.csv")
     paper = published.read_published(ROOT / "book/published.csv")
-    config["sphinx"]["config"]["myst_substitutions"] = tables.numbers(paper, scores)
+    config["sphinx"]["config"]["myst_substitutions"] = ledger.numbers(paper, scores)
     (book / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 

@@ -1,25 +1,20 @@
-// Sortable tables: a click (or Enter) on a head sorts by it, a second one turns the order round.
-// Cells carry what they sort by in data-order; the largest number comes first, a missing one last.
-const makeSortable = (table) => {
-  const body = table.tBodies[0];
-  const heads = [...table.tHead.querySelectorAll("th[data-column]")];
-  heads.forEach((head) => {
-    const column = Number(head.dataset.column);
-    const button = document.createElement("button");
-    button.append(...head.childNodes);
-    button.title = "Sort by this column";
-    head.append(button);
-    button.addEventListener("click", () => {
-      const up = head.getAttribute("aria-sort") === "descending";
-      const numbers = [...body.rows].every((row) => !Number.isNaN(Number(row.cells[column].dataset.order || "x")));
-      const compare = (a, b) => (numbers ? Number(a) - Number(b) : -a.localeCompare(b));
-      const key = (row) => row.cells[column].dataset.order;
-      const rows = [...body.rows].sort((one, other) => (up ? 1 : -1) * compare(key(one), key(other)));
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      body.append(...rows);
-    });
-  });
-};
+// DataTables (https://datatables.net, as itables bundles it) makes the tables of results sortable: a click on a head,
+// or Enter, sorts by it. A cell counts as the number that it begins with; one without a number comes last.
+const number = (cell) => parseFloat(cell.replace(/<[^>]*>/g, "").replace("−", "-"));
+const missing = (a, b) => Number.isNaN(a) - Number.isNaN(b);
 
-window.addEventListener("DOMContentLoaded", () => document.querySelectorAll("table.sortable").forEach(makeSortable));
+window.addEventListener("DOMContentLoaded", async () => {
+  const tables = document.querySelectorAll("table.results");
+  if (!tables.length) return;
+  const { jQuery } = await import("./itables/dt_bundle.js");
+  const DataTable = jQuery.fn.dataTable;
+  DataTable.type("leading-number", {
+    detect: {
+      oneOf: (cell) => !Number.isNaN(number(cell)),
+      allOf: (cell) => !Number.isNaN(number(cell)) || ["–", "not run"].includes(cell),
+    },
+    order: { pre: number, asc: (a, b) => missing(a, b) || a - b, desc: (a, b) => missing(a, b) || b - a },
+  });
+  const plain = { paging: false, searching: false, info: false, order: [], autoWidth: false };
+  tables.forEach((table) => new DataTable(table, plain));
+});

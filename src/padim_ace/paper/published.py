@@ -1,16 +1,13 @@
 """The paper's numbers, and whether ours agree with them.
 
-``book/published.csv`` holds every number of the paper's Tables 1 to 4, in the paper's percent. A published
-cell is compared only with reproduced rows of the same model, backbone, covariance, aggregation, level and
-metric, on the dataset that is prepared as the paper says (:data:`PREPARED`); a mean over three runs is
-compared with a mean over our first three seeds.
+``book/published.csv`` holds every number of the paper's Tables 1 to 4, in the paper's percent. A mean over
+its three runs is compared with a mean over our first three seeds.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +15,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from data_prep.errors import DataError
+from padim_ace.detect.registry import BACKBONES
+from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.results import read_csv
 
 PUBLISHED = (
@@ -27,13 +26,29 @@ PUBLISHED = (
 """The columns of ``book/published.csv``."""
 RUNS = 3  # "across three experimental runs": every caption of the paper
 
-DETECTORS = {"padim_ace": "ace", "padim": "padim", "dfm": "dfm", "winclip": "winclip", "rx": "rx"}
+MODELS = {"padim_ace": "PaDiM-ACE", "padim": "PaDiM"}
+MODELS |= {name: BASELINES[name].title for name in ("dfm", "winclip")}
+"""The paper's models, and the title of each."""
+BACKBONE = "resnet18"
+"""The backbone of PaDiM and PaDiM-ACE in its Tables 1, 3 and 4."""
+READINGS = {"published": "published code", "equation": "equation (1)", "centred": "centred"}
+"""How the paper's text can be read, and the title of each reading."""
+AGGREGATIONS = {
+    "mean_diagonal": "Mean of diagonal",
+    "mean_full": "Mean of full",
+    "determinant": "Determinant",
+    "trace": "Trace",
+}
+"""The paper's ways to make one variance of a covariance; ACE depends on none of them."""
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 """The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
-SIGNATURE = "mean"  # the paper's: the mean of anomalous embeddings
+HRSID_IMAGES = 5604
+"""Images of HRSID's whole release."""
 
 Word = Literal["reproduced", "differs", "not run"]
+Reasons = Mapping[tuple[str, str], str]
+"""Why something was not run and the command that would run it, by dataset and backbone."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +68,8 @@ def read_published(path: Path | str) -> pd.DataFrame:
     """
     frame = read_csv(path)
     if tuple(frame.columns) != PUBLISHED:
-        found = ",".join(frame.columns)
-        raise DataError(path, f"the header {','.join(PUBLISHED)}", found, "restore it")
+        header = ",".join(frame.columns)
+        raise DataError(path, f"the header {','.join(PUBLISHED)}", header, "restore it")
     for column in ("table", "mean", "std"):
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     outside = ~frame["mean"].between(0, 100) | ~frame["std"].between(0, 100)
@@ -64,46 +79,7 @@ def read_published(path: Path | str) -> pd.DataFrame:
     return frame
 
 
-def as_prepared(cell: Any) -> Any:
-    """A row of :func:`read_published` with the dataset of ours that was prepared as the paper says."""
-    return cell._replace(dataset=PREPARED[cell.dataset])
-
-
-def reproduced(cell: Any, scores: pd.DataFrame, convention: str = "") -> dict[int, float]:
-    """The reproduced values of a published cell, in percent, by seed.
-
-    The aggregation of an isotropic covariance is not looked at: ACE does not depend on it.
-
-    Args:
-        cell: a row of :func:`read_published`, or anything with its attributes (dataset, model, backbone,
-            covariance, level, metric); ``dataset`` is one of ours (:func:`as_prepared`).
-        scores: a table of :func:`padim_ace.experiment.results.read_scores`.
-        convention: for PaDiM-ACE, which reading of the paper: one of
-            :data:`padim_ace.paper.detectors.CONVENTIONS`. Empty for other models.
-    """
-    wanted = {
-        "dataset": cell.dataset,
-        "backbone": cell.backbone,
-        "detector": DETECTORS[cell.model],
-        "background": "patch" if cell.covariance else "",
-        "covariance": cell.covariance,
-        "signature": SIGNATURE if cell.model == "padim_ace" else "",
-        "convention": convention,
-        "level": cell.level,
-        "metric": cell.metric,
-    }
-    rows = scores
-    for column, word in wanted.items():
-        rows = rows[rows[column] == word]
-    return {int(seed): 100 * float(value) for seed, value in zip(rows["seed"], rows["value"], strict=True)}
-
-
-def first_runs(values: dict[int, float]) -> list[float]:
-    """The values of the first :data:`RUNS` seeds: as many runs as the paper's means are over."""
-    return [values[seed] for seed in sorted(values)[:RUNS]]
-
-
-def tolerance(paper_std: float, ours: Sequence[float]) -> float:
+def tolerance(paper_std: float, ours: pd.Series) -> float:
     """Two standard errors of the difference of the two means, in percent points.
 
     ``2 sqrt(s_paper²/3 + s_ours²/n)``, with the standard deviations of single runs as each side gives them
@@ -111,30 +87,16 @@ def tolerance(paper_std: float, ours: Sequence[float]) -> float:
     """
     variance = paper_std**2 / RUNS
     if len(ours) > 1:
-        variance += statistics.variance(ours) / len(ours)
+        variance += ours.var() / len(ours)
     return 2 * math.sqrt(variance)
 
 
-def verdict(paper_mean: float, paper_std: float, ours: Sequence[float]) -> Verdict:
+def verdict(paper_mean: float, paper_std: float, ours: pd.Series) -> Verdict:
     """Compare our runs with a published mean ± std, in percent: agreeing within :func:`tolerance`, or not."""
-    if not ours:
+    if ours.empty:
         return Verdict("not run")
-    difference = statistics.fmean(ours) - paper_mean
-    allowed = tolerance(paper_std, ours)
+    difference, allowed = float(ours.mean()) - paper_mean, tolerance(paper_std, ours)
     return Verdict("reproduced" if abs(difference) <= allowed else "differs", difference, allowed)
-
-
-HUB_BACKBONES = {
-    "convnextv2_tiny": "ConvNeXt V2 weights",
-    "swinv2_tiny_window8_256": "Swin V2 weights",
-    "mobilevit_xs": "MobileViT weights",
-    "resnet50": "the ResNet-50 weights that anomalib's DFM loads",
-    "vit_b_16_plus_240": "the CLIP weights that anomalib's WinCLIP loads",
-}
-
-
-Reasons = Mapping[tuple[str, str], str]
-"""Why something was not run and the command that would run it, by dataset and backbone."""
 
 
 def read_not_run(path: Path | str) -> Reasons:
@@ -147,19 +109,17 @@ def read_not_run(path: Path | str) -> Reasons:
 
 def why_not_run(cell: Any, not_run: Reasons) -> str:
     """Why a published cell has no reproduced number, and what would make one."""
-    if said := not_run.get((PREPARED.get(cell.dataset, cell.dataset), cell.backbone)):
+    if said := not_run.get((PREPARED[cell.dataset], cell.backbone)):
         return said
-    if cell.backbone in HUB_BACKBONES:
+    hub = "weights come from a model hub, out of reach of the machine of this run; with network:"
+    if cell.model in BASELINES:
+        return f"{BASELINES[cell.model].backbone_title} {hub} `make book PROFILE=paper`"
+    if cell.backbone != BACKBONE:
         return (
-            f"{HUB_BACKBONES[cell.backbone]} come from a model hub, out of reach of the machine of this run; "
-            f"with network: add `{cell.backbone}` to `backbones` in `config/paper.yaml`, "
-            "then `make book PROFILE=paper`"
+            f"{BACKBONES[cell.backbone].title} {hub} add `{cell.backbone}` to `backbones` in "
+            "`config/paper.yaml`, then `make book PROFILE=paper`"
         )
     return "not in the committed results; with the data: `make book PROFILE=paper PADIM_ACE_DATA=<folder>`"
-
-
-HRSID_IMAGES = 5604
-"""Images of the whole release."""
 
 
 def why_different(cell: Any, images: Mapping[str, int]) -> str:
@@ -175,7 +135,7 @@ def why_different(cell: Any, images: Mapping[str, int]) -> str:
     }
     reason = reasons.get(cell.model, "splits of the paper's runs are not known (D7)")
     if cell.dataset == "hrsid":
-        found = images.get("hrsid")
-        part = f"{found} of HRSID's {HRSID_IMAGES:,} images are at hand here; " if found else ""
-        return (part if found != HRSID_IMAGES else "") + reason
+        prepared = images.get("hrsid", HRSID_IMAGES)
+        part = f"{prepared} of HRSID's {HRSID_IMAGES:,} images are at hand here; "
+        return reason if prepared == HRSID_IMAGES else part + reason
     return f"target removal leaves traces that depend on its details (D9); {reason}"

@@ -1,194 +1,245 @@
-"""Beyond the paper: which detector beats PaDiM, by how much, and with what supervision. All numbers in
-percent.
-
-:mod:`padim_ace.report.beyond_page` draws what these functions find.
-"""
+"""Beyond the paper: which detector beats PaDiM, by how much, and with what supervision. All in percent."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
-from scipy import stats
+from IPython.display import HTML
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-COLUMNS = (
-    ("mstar", "image"),
-    ("hrsid", "image"),
-    ("hrsid", "pixel"),
-    ("ssdd", "image"),
-    ("ssdd", "pixel"),
-)
+from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.registry import BACKGROUNDS, SIGNATURES, STATISTICS
+from padim_ace.experiment.results import NAMES
+from padim_ace.report.figures import COLOURS, INK, STYLE, panels
+from padim_ace.report.html_tables import Cell, table
+from padim_ace.report.summary import Summary, gain, select, spread_text, summarise
+from padim_ace.report.titles import dataset_title
+
+Column = tuple[str, str, str]
+"""A dataset, a level and a metric."""
+AUROC: list[Column] = [
+    ("mstar", "image", "auroc"),
+    ("hrsid", "image", "auroc"),
+    ("hrsid", "pixel", "auroc"),
+    ("ssdd", "image", "auroc"),
+    ("ssdd", "pixel", "auroc"),
+]
 """The columns of the paper's Table 1."""
-BACKGROUNDS = {
-    "": "per patch",
-    "_pooled": "pooled",
-    "_shared": "shared",
-    "_shrunk": "shrunk",
-}
-SUPERVISION = {
-    "": "normal images",
-    **dict.fromkeys(("mean", "mined", "refined", "contrast", "subspace"), "image labels"),
-    "masked": "masks",
-}
-STATISTICS = {"padim": "Mahalanobis", "ace": "ACE", "glrt": "Kelly's GLRT", "amf": "matched filter"}
+MARK = "\N{THIN SPACE}▲"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A detector's gain over PaDiM on the same seeds: its mean and the half-width of its 95 % interval."""
-
-    mean: float
-    half: float
-
-    @property
-    def wins(self) -> bool:
-        """Whether the gain is more than its interval."""
-        return self.mean > self.half
+def column_title(column: Sequence[str]) -> str:
+    """What a column is called; AUROC goes without saying."""
+    dataset, level, metric = column
+    metric = {"auroc": "", "ap": "AP", "aupro": "AUPRO"}[metric]
+    return f"{dataset_title(dataset)}, {metric or level}"
 
 
-def by_seed(scores: pd.DataFrame, **where: str) -> dict[int, float]:
-    """Values in percent by seed, of the rows whose columns have the given words."""
-    chosen = scores
-    for column, word in where.items():
-        chosen = chosen[chosen[column] == word]
-    return {int(seed): 100 * value for seed, value in zip(chosen["seed"], chosen["value"], strict=True)}
+def supervision(signature: str) -> str:
+    """What has to be known of the training images."""
+    return SIGNATURES[signature].supervision if signature else "normal images"
 
 
-def interval(values: Mapping[int, float]) -> tuple[float, float]:
-    """Mean over seeds, and the half-width of its 95 % t-interval (NaN for one seed)."""
-    every = list(values.values())
-    if len(every) < 2:
-        return statistics.fmean(every), float("nan")
-    error = statistics.stdev(every) / len(every) ** 0.5
-    return statistics.fmean(every), float(stats.t.ppf(0.975, len(every) - 1)) * error
-
-
-def gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
-    """The paired difference over the seeds that both have: a seed decides splits and features of both."""
-    return Difference(
-        *interval({seed: ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))})
+def detectors(scores: pd.DataFrame) -> list[Detector]:
+    """The detectors of this chapter: with full covariance, as they are meant, whatever their signature."""
+    rows = scores.loc[
+        scores["detector"].isin(STATISTICS)
+        & (scores["covariance"] == "full")
+        & scores["convention"].isin(["", "centred"]),
+        list(NAMES),
+    ].drop_duplicates()
+    order = [*STATISTICS, "", *SIGNATURES, *BACKGROUNDS]
+    names = [Detector(*words) for words in rows.itertuples(index=False, name=None)]
+    return sorted(
+        names, key=lambda d: [order.index(word) for word in (d.statistic, d.signature, d.background)]
     )
 
 
-def detectors(scores: pd.DataFrame) -> pd.DataFrame:
-    """The detectors of this chapter: Mahalanobis with each background, the other statistics with each
-    signature."""
-    names = ["detector", "signature"]
-    chosen = scores[
-        scores["detector"].str.fullmatch(f"({'|'.join(STATISTICS)})({'|'.join(BACKGROUNDS)})")
-        & (scores["covariance"] == "full")
-        & scores["convention"].isin(["", "centred"])
-    ]
-    frame = chosen[names].drop_duplicates()
-    statistic = frame["detector"].str.partition("_")[0].map(list(STATISTICS).index)
-    frame = frame.assign(a=statistic, b=frame["signature"].map(list(SUPERVISION).index))
-    return frame.sort_values(["a", "b", "detector"])[names].reset_index(drop=True)
-
-
-def comparison(scores: pd.DataFrame, metric: str, columns=COLUMNS) -> pd.DataFrame:
-    """One row per detector and column: mean, half-width of the interval, gain over PaDiM with its own.
+def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """Every detector of the chapter in every column.
 
     Args:
         scores: of one backbone, with the columns of ``scores.csv``.
-        metric: as in ``scores.csv``; metrics of pixels have no value in columns of images.
-        columns: pairs of a dataset and a level.
+        columns: what to compare; detectors without a value in a column have no row there.
+
+    Returns:
+        One row per detector and column: mean over the seeds, ``half`` the width of its 95 % interval, ``gain``
+        over PaDiM on the same seeds with its own ``gain_half``, and whether it ``wins`` or ``loses`` by more.
     """
     rows = []
-    scores = scores[(scores["metric"] == metric) & (scores["covariance"] == "full")]
-    for detector, signature in detectors(scores).itertuples(index=False):
-        convention = "centred" if signature else ""
-        for dataset, level in columns:
-            at = {"dataset": dataset, "level": level}
-            ours = by_seed(scores, detector=detector, signature=signature, convention=convention, **at)
-            padim = by_seed(scores, detector="padim", signature="", **at)
-            if not ours or not padim:
-                continue
-            mean, half = interval(ours)
-            difference = gain(ours, padim)
-            rows.append(
-                {
-                    "detector": detector,
-                    "signature": signature,
-                    **at,
-                    "metric": metric,
-                    "mean": mean,
-                    "half": half,
-                    "gain": difference.mean,
-                    "gain_half": difference.half,
-                    "wins": difference.wins,
-                    "seeds": len(ours),
-                }
-            )
+    for detector in detectors(scores):
+        for column in columns:
+            at = dict(zip(("dataset", "level", "metric"), column, strict=True))
+            ours, padim = (select(scores, **at, **d.row()) for d in (detector, PADIM))
+            mean, _, half, seeds = summarise(ours)
+            ahead, _, spread, _ = gain(ours, padim)
+            row = {**detector.row(), **at, "mean": mean, "half": half, "gain": ahead, "gain_half": spread}
+            row |= {"wins": ahead > spread, "loses": -ahead > spread, "seeds": seeds}
+            rows += [row] if len(ours) and len(padim) else []
     return pd.DataFrame(rows)
 
 
-def _in_words(detector: str, signature: str) -> str:
-    kind = detector.partition("_")[2]
-    return f"{signature} signature" + (f", background {BACKGROUNDS[f'_{kind}']}" if kind else "")
+def _words(detector: str, background: str) -> str:
+    place = f", {BACKGROUNDS[background]} background" if background != "patch" else ""
+    return STATISTICS[detector].title + place
 
 
-def best_rows(frame: pd.DataFrame, statistic: str, supervision: str) -> pd.DataFrame:
-    """The best detector of a statistic with this supervision in each column of a :func:`comparison`.
+def _gain_text(row: Any) -> str:
+    return spread_text(row.gain, row.gain_half, "+.2f")
 
-    One row per column of the comparison, with ``padim``, the mean of PaDiM, and ``named``, its signature and
-    background in words. The test images picked these rows; their intervals know nothing of that.
+
+def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
+    """Draw a :func:`comparison`; the best of a column in bold, ▲ where PaDiM is beaten beyond the interval."""
+    best = frame.groupby(["dataset", "level", "metric"])["mean"].max()
+    lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in frame.itertuples(index=False):
+        line = lines.setdefault((row.detector, row.background, row.signature), {})
+        line |= {"Detector": _words(row.detector, row.background), "Signature": row.signature or "–"}
+        line["Supervision"] = supervision(row.signature)
+        column = (row.dataset, row.level, row.metric)
+        text = spread_text(row.mean, row.half, ".1f") + MARK * row.wins
+        title = f"{_gain_text(row)} over PaDiM on the same {row.seeds} seeds"
+        line[column_title(column)] = Cell(text, row.mean == best[column], title)
+    return table(pd.DataFrame(lines.values()), caption, name, data=frame)
+
+
+def best_table(frame: pd.DataFrame, ways: Sequence[tuple[str, str]], caption: str, name: str) -> HTML:
+    """Draw the best row of each column of a :func:`comparison`, for pairs of a statistic and a supervision.
+
+    The test images picked these rows; their intervals know nothing of that.
     """
-    kinds = [signature for signature, word in SUPERVISION.items() if word == supervision]
-    rows = frame[frame["detector"].str.startswith(statistic) & frame["signature"].isin(kinds)]
-    best = rows.loc[rows.groupby(["dataset", "level"], sort=False)["mean"].idxmax()]
-    padim = frame[frame["detector"] == "padim"].set_index(["dataset", "level"])["mean"]
-    return best.assign(
-        padim=padim.loc[pd.MultiIndex.from_frame(best[["dataset", "level"]])].to_numpy(),
-        named=[_in_words(*names) for names in best[["detector", "signature"]].itertuples(index=False)],
-    )
+    frame = frame.assign(supervision=frame["signature"].map(supervision))
+    padim = frame[frame["detector"].eq("padim") & frame["background"].eq("patch")]
+    padim = padim.set_index(["dataset", "level", "metric"])["mean"]
+    lines = []
+    for statistic, known in ways:
+        rows = frame[(frame["detector"] == statistic) & (frame["supervision"] == known)]
+        best = rows.groupby(["dataset", "level", "metric"], sort=False)["mean"].idxmax()
+        for row in rows.loc[best].itertuples(index=False):
+            column = (row.dataset, row.level, row.metric)
+            line = {"Statistic": STATISTICS[statistic].title, "Supervision": known}
+            line |= {"Column": column_title(column), "Best signature": row.signature}
+            line |= {"AUROC": row.mean, "PaDiM": padim[column]}
+            lines.append(line | {"Gain": Cell(_gain_text(row) + MARK * row.wins, row.wins)})
+    return table(pd.DataFrame(lines), caption, name)
 
 
-def wins_by_detector(frame: pd.DataFrame) -> pd.DataFrame:
+def wins(frame: pd.DataFrame) -> pd.DataFrame:
     """In how many columns each detector is above PaDiM by more than the interval, and below it; most wins
-    first.
+    first. What is best in each column was picked by the test images; a row of this table was not."""
+    names = ["detector", "background", "signature"]
+    rows = frame[frame["signature"] != ""].groupby(names, sort=False)[["wins", "loses"]].agg(["sum", "size"])
+    counts = pd.DataFrame(
+        {
+            "Detector": [f"{_words(d, b)}, {s}" for d, b, s in rows.index],
+            "Supervision": [supervision(s) for *_, s in rows.index],
+            "above PaDiM": rows["wins", "sum"].to_numpy(),
+            "below": rows["loses", "sum"].to_numpy(),
+            "of": rows["wins", "size"].to_numpy(),
+        }
+    )
+    return counts.sort_values(["above PaDiM", "below"], ascending=[False, True], ignore_index=True)
 
-    One row per detector: ``detector``, ``supervision``, ``above``, ``below``, ``columns``. What is best in
-    each column was picked by the test images; a row of this table was not.
+
+def areas_table(areas: pd.DataFrame, caption: str, name: str) -> HTML:
+    """Draw the rows of ``areas.csv``: a line per dataset and detector, a column per group of sizes."""
+    groups = sorted(areas["group"].unique())
+    heads = ["smallest quarter", *(f"quarter {group + 1}" for group in groups[1:-1]), "largest quarter"]
+    keys = ["dataset", "detector", "signature"]
+    lines = []
+    for (dataset, detector, signature), rows in areas.groupby(keys, sort=False):
+        line: dict[str, Any] = {"Dataset": dataset_title(dataset), "Detector": STATISTICS[detector].title}
+        line["Signature"] = signature or "–"
+        for group, head in zip(groups, heads, strict=True):
+            part = rows[rows["group"] == group]
+            found = summarise(select(part, "auroc"))
+            share = f"{part['low'].iloc[0]:.2%} to {part['high'].iloc[0]:.2%}"
+            title = f"targets cover {share} of the image"
+            line[head] = Cell(spread_text(found.mean, found.half, ".1f"), title=title)
+        lines.append(line)
+    return table(pd.DataFrame(lines), caption, name, data=areas)
+
+
+def selection_table(selection: pd.DataFrame, caption: str, name: str) -> HTML:
+    """Draw the rows of ``selection.csv``: how many seeds chose each number, by dataset."""
+    kinds = {"mined": "patches mined", "subspace": "dimensions"}
+    counts = selection.pivot_table("chosen", "dataset", ["signature", "number"], aggfunc="sum", sort=True)
+    heads = [f"{number} {kinds[kind]}" for kind, number in counts]
+    frame = counts.set_axis(heads, axis=1).astype(int)
+    frame.insert(0, "Dataset", [dataset_title(dataset) for dataset in frame.index])
+    return table(frame, caption, name)
+
+
+def gain_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
+    """Gain of ACE and of Kelly's statistic over PaDiM by signature, background per patch; and in words.
+
+    ``frame`` is a :func:`comparison`; a panel per column of it. The paper's mean signature would leave no
+    room for the others.
     """
-    rows = []
-    for (detector, signature), found in frame.groupby(["detector", "signature"], sort=False):
-        if signature:
-            statistic = STATISTICS[detector.partition("_")[0]]
-            rows.append(
-                {
-                    "detector": f"{statistic} with the {_in_words(detector, signature)}",
-                    "supervision": SUPERVISION[signature],
-                    "above": int(found["wins"].sum()),
-                    "below": int((found["gain"] < -found["gain_half"]).sum()),
-                    "columns": len(found),
-                }
-            )
-    return pd.DataFrame(rows).sort_values(["above", "below"], ascending=[False, True], ignore_index=True)
+    drawn = [signature for signature in SIGNATURES if signature != "mean"]
+    looks = {"ace": (COLOURS[0], "o", -0.15), "glrt": (COLOURS[1], "s", 0.15)}
+    frame = frame[(frame["background"] == "patch") & frame["signature"].isin(drawn)]
+    said = []
+    with plt.rc_context(STYLE):
+        columns = list(dict.fromkeys(zip(frame["dataset"], frame["level"], frame["metric"], strict=True)))
+        figure, axes = panels([column_title(column) for column in columns], 3, 2.1, sharex=False)
+        for place, (axis, column) in enumerate(zip(axes, columns, strict=True)):
+            rows = frame[(frame[["dataset", "level", "metric"]] == column).all(axis=1)]
+            axis.axvline(0, lw=1, color=INK)
+            for statistic, (colour, marker, shift) in looks.items():
+                part = rows[rows["detector"] == statistic]
+                title = STATISTICS[statistic].title
+                axis.errorbar(
+                    part["gain"], [drawn.index(signature) + shift for signature in part["signature"]],
+                    xerr=part["gain_half"], fmt=marker, ms=5, lw=1.3, capsize=2, color=colour, label=title,
+                )  # fmt: skip
+                listed = ", ".join(f"{row.signature} {row.gain:+.2f}" for row in part.itertuples())
+                said.append(f"{column_title(column)}, {title}: {listed}.")
+            axis.set_yticks(range(len(drawn)), drawn if place % 3 == 0 else [""] * len(drawn))
+            axis.set_ylim(len(drawn) - 0.5, -0.5)
+            axis.set_xlabel("gain, points")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure, "Gain of AUROC over PaDiM in points, by signature. " + " ".join(said)
 
 
-def fewest(few: pd.DataFrame, scores: pd.DataFrame, columns=COLUMNS) -> pd.DataFrame:
-    """With how few anomalous images the mean AUROC of ACE passes PaDiM's, for each column.
-
-    One row per column: ``dataset``, ``level``, and for the signatures ``mined`` and ``masked`` a number of
-    images, "all", or "–" where no number is enough.
+def by_images(few: pd.DataFrame, scores: pd.DataFrame, column: Column) -> dict[str, tuple[Summary, Summary]]:
+    """ACE with a mined signature by the number of anomalous images that make it: AUROC, and gain over PaDiM.
 
     Args:
-        few: the rows of ``supervision.csv``.
+        few: the rows of ``supervision.csv`` of one backbone.
         scores: the rows of ``scores.csv``: with all images, and PaDiM.
-        columns: pairs of a dataset and a level.
+        column: where.
     """
-    rows = []
-    for dataset, level in columns:
-        at = {"dataset": dataset, "level": level, "metric": "auroc"}
-        padim = by_seed(scores, detector="padim", **at)
-        row = {"dataset": dataset, "level": level}
-        for signature in ("mined", "masked"):
-            part = few[few["signature"] == signature]
-            enough = [n for n in sorted(part["images"].unique())
-                      if gain(by_seed(part[part["images"] == n], **at), padim).mean > 0]  # fmt: skip
-            every = by_seed(scores, detector="ace", signature=signature, convention="centred", **at)
-            row[signature] = str(enough[0]) if enough else ("all" if gain(every, padim).mean > 0 else "–")
-        rows.append(row)
-    return pd.DataFrame(rows)
+    at = dict(zip(("dataset", "level", "metric"), column, strict=True))
+    mined = Detector(signature="mined").row()
+    counts = sorted(few["images"].unique())
+    values = {str(n): select(few, **at, **mined, images=n) for n in counts}
+    values["all"] = select(scores, **at, **mined)
+    padim = select(scores, **at, **PADIM.row())
+    return {n: (summarise(ours), gain(ours, padim)) for n, ours in values.items()}
+
+
+def supervision_figure(few: pd.DataFrame, scores: pd.DataFrame, columns: Sequence[Column]) -> Figure:
+    """AUROC by the number of anomalous images that make the signature, PaDiM's as a line."""
+    with plt.rc_context(STYLE):
+        figure, axes = panels([column_title(column) for column in columns], 3, 2.3, sharex=False)
+        for place, (axis, column) in enumerate(zip(axes, columns, strict=True)):
+            at = dict(zip(("dataset", "level", "metric"), column, strict=True))
+            padim = summarise(select(scores, **at, **PADIM.row()))
+            axis.axhline(padim.mean, color=COLOURS[1], lw=1.4, label="PaDiM")
+            edges = (padim.mean - padim.half, padim.mean + padim.half)
+            axis.axhspan(*edges, color=COLOURS[1], alpha=0.2, lw=0)
+            ours = {n: summary for n, (summary, _) in by_images(few, scores, column).items()}
+            axis.errorbar(
+                range(len(ours)), [s.mean for s in ours.values()], [s.half for s in ours.values()], marker="o",
+                ms=5, lw=1.3, capsize=2, color=COLOURS[0], label="ACE, mined",
+            )  # fmt: skip
+            axis.set_xticks(range(len(ours)), ours)
+            axis.set_xlabel("anomalous images")
+            if place % 3 == 0:
+                axis.set_ylabel("AUROC, %")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    return figure

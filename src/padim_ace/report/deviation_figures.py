@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
-from padim_ace.detect.backbones import Backbone
-from padim_ace.detect.embedding import Embedder, FeatureSubset
-from padim_ace.detect.pyramid import flatten
-from padim_ace.detect.signature import MeanSignature
-from padim_ace.detect.statistics import ace
-from padim_ace.experiment.metrics import image_metrics
-from padim_ace.paper.published_code import scramble
-from padim_ace.report.figures import COLOURS, HEAT, INK, STYLE
+from padim_ace.paper.detectors import SHOWN
+from padim_ace.report.figures import COLOURS, HEAT, INK, STYLE, panels
+from padim_ace.report.titles import dataset_title, detector_title
 
 Background = Float[np.ndarray, "background 2"]
 Target = Float[np.ndarray, "target 2"]
@@ -53,11 +45,8 @@ def power(covariance: Float[np.ndarray, "2 2"], exponent: float) -> Float[np.nda
 
 def ace_auroc(background: Background, target: Target, signature: Float[np.ndarray, " 2"]) -> float:
     """AUROC of the cosine with ``signature``, in a space that was transformed already."""
-    points = torch.from_numpy(np.concatenate([background, target]))
-    s = torch.from_numpy(signature)
-    scores = ace(points @ s, points.square().sum(1), s.square().sum())
-    labels = np.repeat([False, True], [len(background), len(target)])
-    return image_metrics(scores.numpy(), labels)["auroc"]
+    low, high = (points @ signature / np.linalg.norm(points, axis=1) for points in (background, target))
+    return float(np.mean(high[:, None] > low) + np.mean(high[:, None] == low) / 2)
 
 
 def whitening_figure() -> tuple[Figure, str]:
@@ -68,18 +57,18 @@ def whitening_figure() -> tuple[Figure, str]:
         "whitened, Σ$^{-1/2}$": power(covariance, -0.5),
         "the published code, Σ$^{+1/2}$": power(covariance, 0.5),
     }
-    found = []
+    aurocs = []
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
         for axis, (name, matrix) in zip(axes, spaces.items(), strict=True):
             clouds = {"background": background @ matrix, "target": target @ matrix}
-            found.append(100 * ace_auroc(clouds["background"], clouds["target"], signature @ matrix))
+            aurocs.append(100 * ace_auroc(clouds["background"], clouds["target"], signature @ matrix))
             for (label, points), colour in zip(clouds.items(), COLOURS, strict=False):
                 axis.scatter(*points.T, s=9, alpha=0.6, color=colour, lw=0, label=label)
             _ellipse(axis, matrix @ covariance @ matrix)
             tip = signature @ matrix
             axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": INK, "lw": 1.8})
-            axis.set_title(f"{name}\nAUROC of the cosine: {found[-1]:.0f} %", fontsize=10)
+            axis.set_title(f"{name}\nAUROC of the cosine: {aurocs[-1]:.0f} %", fontsize=10)
             limit = 1.05 * max(np.abs(points).max() for points in clouds.values())
             axis.set(aspect="equal", xlim=(-limit, limit), ylim=(-limit, limit))
         axes[0].legend(loc="lower right", handletextpad=0.1)
@@ -89,7 +78,7 @@ def whitening_figure() -> tuple[Figure, str]:
         "its edge. Whitened, it is a circle and the targets stand clear on one side of it, in the direction "
         "of the signature. Transformed by the square root of the covariance it is a thin line, and so are "
         "the targets within it. The AUROC of the cosine with the signature is "
-        + ", ".join(f"{value:.0f} %" for value in found)
+        + ", ".join(f"{value:.0f} %" for value in aurocs)
         + "."
     )
     return figure, alt
@@ -103,21 +92,31 @@ def _ellipse(axis: Any, covariance: Float[np.ndarray, "2 2"]) -> None:
 
 
 def signature_maps(
-    images: UInt8[np.ndarray, "image row column"], backbone: Backbone, features: int = 100, seed: int = 0
+    images: UInt8[np.ndarray, "image row column"], backbone: str, features: int = 100, seed: int = 0
 ) -> tuple[FeatureMaps, FeatureMaps]:
     """D3: the mean embedding of images as feature maps, and the same as the published code reads it."""
+    import torch
+
+    from padim_ace.detect.backbones import load_backbone
+    from padim_ace.detect.embedding import Embedder, FeatureSubset
+    from padim_ace.detect.pyramid import flatten
+    from padim_ace.detect.signature import MeanSignature
+    from padim_ace.paper.published_code import scramble
+
     grey = torch.from_numpy(images).float().div(255).unsqueeze(1)
-    embedder = Embedder(backbone, (images.shape[1], images.shape[2]))
+    size = (images.shape[1], images.shape[2])
+    network = load_backbone(backbone, image_size=size)
+    embedder = Embedder(network, size)
     subset = FeatureSubset.draw(embedder.channels, features, seed)
     mean = MeanSignature()
     with torch.inference_mode():
-        mean.update(subset.select(embedder(backbone.normalise(grey))))
+        mean.update(subset.select(embedder(network.normalise(grey))))
         true = flatten(mean.mean())[:, 0]
         wrong = scramble(true, embedder.raster, seed)
         return embedder.to_raster(true).numpy(), embedder.to_raster(wrong).numpy()
 
 
-def signature_figure(images: UInt8[np.ndarray, "image row column"], backbone: Backbone) -> tuple[Figure, str]:
+def signature_figure(images: UInt8[np.ndarray, "image row column"], backbone: str) -> tuple[Figure, str]:
     """D3: four features of a mean signature, and what the published code takes them for."""
     true, wrong = signature_maps(images, backbone)
     deviation = true.reshape(len(true), -1).std(1)
@@ -145,93 +144,66 @@ def signature_figure(images: UInt8[np.ndarray, "image row column"], backbone: Ba
     return figure, alt
 
 
-def effects_figure(effects: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Figure, str]:
-    """Effect of each deviation alone on AUROC, of ``effects``, by dataset."""
-    datasets = list(dict.fromkeys(effects["dataset"]))
-    looks = {"corrected": (COLOURS[0], "o", 0.14), "introduced": (COLOURS[1], "s", -0.14)}
+def effects_figure(effects: pd.DataFrame) -> tuple[Figure, str]:
+    """Effect of each deviation alone on AUROC, of :func:`padim_ace.report.deviations.effects`."""
+    looks = {
+        "corrected": ("corrected in the published code", COLOURS[0], "o", 0.14),
+        "introduced": ("introduced in the detector as it is meant", COLOURS[1], "s", -0.14),
+    }
     names = sorted(effects["deviation"].unique())
+    columns = list(dict.fromkeys(zip(effects["dataset"], effects["level"], strict=True)))
     said = []
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(datasets),
-            2,
-            squeeze=False,
-            sharex=True,
-            figsize=(8, 0.9 + 1.9 * len(datasets)),
-            layout="constrained",
-        )
-        for (dataset, level), part in effects.groupby(["dataset", "level"]):
-            axis = axes[datasets.index(dataset), ["image", "pixel"].index(level)]
-            for direction, rows in part.groupby("direction"):
-                colour, marker, shift = looks[direction]
+        figure, axes = panels([f"{dataset_title(name)}, {level} AUROC" for name, level in columns], 2, 1.9)
+        for axis, (dataset, level) in zip(axes, columns, strict=True):
+            part = effects[(effects["dataset"] == dataset) & (effects["level"] == level)]
+            for direction, (label, colour, marker, shift) in looks.items():
+                rows = part[part["direction"] == direction]
                 y = [-names.index(name) + shift for name in rows["deviation"]]
                 axis.errorbar(
-                    rows["effect"], y, xerr=rows["std"].fillna(0), fmt=marker, color=colour, ms=5, capsize=2
-                )
+                    rows["effect"], y, xerr=rows["std"].fillna(0), fmt=marker, color=colour, ms=5, capsize=2,
+                    label=label,
+                )  # fmt: skip
                 listed = ", ".join(f"{r.deviation} {r.effect:+.1f}" for r in rows.itertuples())
-                said.append(f"{titles[dataset]}, {level}, {direction}: {listed}.")
+                said.append(f"{dataset_title(dataset)}, {level}, {direction}: {listed}.")
             axis.axvline(0, lw=0.9, color=INK)
             axis.set_yticks([-i for i in range(len(names))], names)
-            axis.set_title(f"{titles[dataset]}, {level} AUROC", fontsize=10, loc="left")
-            axis.grid(axis="x", lw=0.5, alpha=0.35, color=INK)
-        for axis in axes[-1]:
             axis.set_xlabel("change of AUROC, points")
-        marks = [
-            Line2D([], [], marker=m, color=c, ls="", label=label)
-            for label, (c, m, _) in {
-                "corrected in the published code": looks["corrected"],
-                "introduced in the detector as it is meant": looks["introduced"],
-            }.items()
-        ]
-        figure.legend(handles=marks, loc="outside upper right", ncols=2)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure, "Change of AUROC in points, each deviation switched alone. " + " ".join(said)
 
 
-def histogram_figure(
-    frame: pd.DataFrame, names: Mapping[tuple[str, str, str], str], titles: Mapping[str, str]
-) -> tuple[Figure, str]:
-    """Histograms of image scores, of :func:`padim_ace.experiment.image_scores.histogram_frame`.
-
-    Args:
-        frame: rows of one backbone.
-        names: what the columns of the figure are called, by (detector, signature, convention).
-        titles: what the datasets are called.
-    """
+def histogram_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
+    """Histograms of image scores, of the rows of ``histograms.csv`` of one backbone."""
     datasets = list(dict.fromkeys(frame["dataset"]))
     overlaps = []
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(datasets),
-            len(names),
-            squeeze=False,
-            figsize=(1.9 * len(names), 0.6 + 1.6 * len(datasets)),
-            layout="constrained",
-        )
+            len(datasets), len(SHOWN), squeeze=False, layout="constrained",
+            figsize=(1.9 * len(SHOWN), 0.6 + 1.6 * len(datasets)),
+        )  # fmt: skip
         for line, dataset in zip(axes, datasets, strict=True):
-            for axis, (key, name) in zip(line, names.items(), strict=True):
-                rows = frame[frame["dataset"] == dataset]
-                for column, word in zip(("detector", "signature", "convention"), key, strict=True):
-                    rows = rows[rows[column] == word]
-                shares = {}
-                for (label, colour), style in zip(
-                    (("normal", COLOURS[0]), ("anomalous", COLOURS[1])), ("-", "--"), strict=True
-                ):
+            for axis, detector in zip(line, SHOWN, strict=True):
+                where = {"dataset": dataset, **detector.row()}
+                rows = frame[(frame[list(where)] == list(where.values())).all(axis=1)]
+                shares = []
+                for label, colour, style in (("normal", COLOURS[0], "-"), ("anomalous", COLOURS[1], "--")):
                     part = rows[rows["label"] == label].sort_values("low")
-                    shares[label] = (part["count"] / part["count"].sum()).to_numpy()
-                    edges = [*part["low"], part["high"].iloc[-1]]
-                    axis.stairs(shares[label], edges, color=colour, fill=True, alpha=0.3)
-                    axis.stairs(shares[label], edges, color=colour, lw=1.2, ls=style, label=label)
-                overlaps.append(
-                    f"{titles[dataset]}, {name}: {100 * np.minimum(*shares.values()).sum():.0f} %"
-                )
+                    share = (part["count"] / part["count"].sum()).to_numpy()
+                    edges = [*part["low"], *part["high"].tail(1)]
+                    axis.stairs(share, edges, color=colour, fill=True, alpha=0.3)
+                    axis.stairs(share, edges, color=colour, lw=1.2, ls=style, label=label)
+                    shares.append(share)
+                title = detector_title(detector)
+                overlap = 100 * np.minimum(*shares).sum()
+                overlaps.append(f"{dataset_title(dataset)}, {title}: {overlap:.0f} %")
                 axis.set_yticks([])
                 axis.spines["left"].set_visible(False)
                 axis.tick_params(labelsize=8)
                 if axis in axes[0]:
-                    axis.set_title(name, fontsize=9)
-            line[0].set_ylabel(titles[dataset])
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+                    axis.set_title(title.replace(", ", ",\n"), fontsize=9)
+            line[0].set_ylabel(dataset_title(dataset))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     alt = "Histograms of the image scores of normal and anomalous test images. Their overlap: "
     return figure, alt + "; ".join(overlaps) + "."
 

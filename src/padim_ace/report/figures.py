@@ -19,7 +19,9 @@ import pandas as pd
 from IPython.display import HTML
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+
+from padim_ace.paper.detectors import EXAMPLES
+from padim_ace.report.titles import detector_title
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 HEAT = "cividis"
@@ -65,51 +67,50 @@ def show(figure: Figure, alt: str, caption: str = "") -> HTML:
     return HTML(f'<figure class="drawn">{svg(figure, alt)}{below}</figure>')
 
 
+def panels(
+    titles: Sequence[str], across: int, height: float, sharex: bool = True
+) -> tuple[Figure, list[Any]]:
+    """A figure with a titled panel for each of ``titles``, ``across`` in a row, and their axes."""
+    rows = -(-len(titles) // across)
+    figure, axes = plt.subplots(
+        rows, across, squeeze=False, sharex=sharex, figsize=(8.6, 0.5 + height * rows), layout="constrained"
+    )
+    for axis in axes.flat[len(titles) :]:
+        axis.set_axis_off()
+    for axis, title in zip(axes.flat, titles, strict=False):
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.grid(axis="x", lw=0.5, alpha=0.35, color=INK)
+    return figure, list(axes.flat[: len(titles)])
+
+
 def paper_beside_ours(frames: Mapping[str, pd.DataFrame]) -> Figure:
     """Dots of published and reproduced means with their standard deviations: a row of panels per dataset.
 
     ``frames`` are tables of :func:`padim_ace.report.tables.compare`, by the dataset's name.
     """
-    lines = [frame.drop_duplicates(["label", "reading"]) for frame in frames.values()]
-    heights = [len(frame) + 1.2 for frame in lines]
+    sides = {"paper": ("paper_mean", "paper_std", 0.13, COLOURS[1], "s")}
+    sides |= {"here": ("mean", "std", -0.13, COLOURS[0], "o")}
+    titles = [f"{name}, {level} AUROC" for name in frames for level in ("image", "pixel")]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(frames),
-            2,
-            squeeze=False,
-            sharex=True,
-            figsize=(8, 0.8 + 0.36 * sum(heights)),
-            height_ratios=heights,
-            layout="constrained",
-        )
-        for panels, (dataset, frame), line in zip(axes, frames.items(), lines, strict=True):
-            names = [f"{row.label}, {row.reading}" if row.reading else row.label for row in line.itertuples()]
-            place = {key: -i for i, key in enumerate(zip(line["label"], line["reading"], strict=True))}
-            for axis, level in zip(panels, ("image", "pixel"), strict=True):
-                _dots(axis, frame[frame["level"] == level], place)
-                axis.set_title(f"{dataset}, {level} AUROC", fontsize=10, loc="left")
-                axis.set_yticks(list(place.values()), names if level == "image" else [])
-                axis.set(ylim=(-len(place) + 0.4, 0.6), xlim=(38, 102))
-        for axis in axes[-1]:
+        figure, axes = panels(titles, 2, 2.3)
+        for place, frame in enumerate(frames.values()):
+            names = frame["label"] + np.where(frame["reading"] == "", "", ", ") + frame["reading"]
+            order = list(dict.fromkeys(names))
+            for axis, level in zip(axes[2 * place :], ("image", "pixel"), strict=False):
+                rows = frame[frame["level"] == level]
+                y = np.array([-order.index(name) for name in names[rows.index]])
+                for label, (mean, std, shift, colour, marker) in sides.items():
+                    axis.errorbar(
+                        rows[mean], y + shift, xerr=rows[std].fillna(0), fmt=marker, ms=5, lw=1.3, capsize=2,
+                        color=colour, label=label,
+                    )  # fmt: skip
+                axis.axvline(50, lw=0.9, ls=":", color=INK)
+                axis.set_yticks(range(0, -len(order), -1), order if level == "image" else [])
+                axis.set(ylim=(-len(order) + 0.4, 0.6), xlim=(38, 102))
+        for axis in axes[-2:]:
             axis.set_xlabel("%")
-        marks = [
-            Line2D([], [], marker=marker, color=colour, ls="", label=label)
-            for label, marker, colour in (("paper", "s", COLOURS[1]), ("here", "o", COLOURS[0]))
-        ]
-        figure.legend(handles=marks, loc="outside upper right", ncols=2)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
-
-
-def _dots(axis: Any, frame: pd.DataFrame, place: Mapping[tuple[str, str], int]) -> None:
-    y = np.array([place[key] for key in zip(frame["label"], frame["reading"], strict=True)], dtype=float)
-    for mean, std, shift, colour, marker in (
-        ("paper_mean", "paper_std", 0.13, COLOURS[1], "s"),
-        ("mean", "std", -0.13, COLOURS[0], "o"),
-    ):
-        x, spread = frame[mean].astype(float), frame[std].astype(float).fillna(0)
-        axis.errorbar(x, y + shift, xerr=spread, fmt=marker, ms=5, lw=1.3, capsize=2, color=colour)
-    axis.axvline(50, lw=0.9, ls=":", color=INK)
-    axis.grid(axis="x", lw=0.5, alpha=0.35, color=INK)
 
 
 def localisation(
@@ -121,51 +122,38 @@ def localisation(
 ) -> Figure:
     """Images, one per row: input with the truth's outline, then each detector's heat map and predicted mask.
 
-    Parameters
-    ----------
-    images, masks
-        Grey images and their ground truth.
-    heats
-        Anomaly maps by detector, in the detector's own units; a detector has one scale for all rows.
-    names
-        What the rows are called.
-    thresholds
-        By detector, the score above which a pixel is in the predicted mask.
+    Args:
+        images: grey images.
+        masks: their ground truth.
+        heats: anomaly maps by detector, in the detector's own units; a detector has one scale for all rows.
+        names: what the rows are called.
+        thresholds: by detector, the score above which a pixel is in the predicted mask.
     """
     columns = 1 + 2 * len(heats)
     side = min(1.8, 8.6 / columns)  # of a panel, in inches
+    size = (columns * side, len(images) * side + 0.5)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(images),
-            columns,
-            squeeze=False,
-            figsize=(columns * side, len(images) * side + 0.5),
-            layout="constrained",
-        )
+        figure, axes = plt.subplots(len(images), columns, squeeze=False, figsize=size, layout="constrained")
         for row, line in enumerate(axes):
             line[0].imshow(images[row], cmap="gray", vmin=0, vmax=255)
             name = names[row]  # a tile's is long: its ends tell it from others
             line[0].set_ylabel(name if len(name) <= 16 else f"{name[:5]}…{name[-9:]}", fontsize=8)
-            panels = iter(line[1:])
+            axis = iter(line[1:])
             for detector, heat in heats.items():
-                next(panels).imshow(heat[row], cmap=HEAT, vmin=float(heat.min()), vmax=float(heat.max()))
-                next(panels).imshow(heat[row] > thresholds[detector], cmap="gray", vmin=0, vmax=1)
-            for axis in line:
-                axis.set(xticks=[], yticks=[])
-                for spine in axis.spines.values():
-                    spine.set_visible(False)
+                next(axis).imshow(heat[row], cmap=HEAT, vmin=float(heat.min()), vmax=float(heat.max()))
+                next(axis).imshow(heat[row] > thresholds[detector], cmap="gray", vmin=0, vmax=1)
+            for panel in line:
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set_visible(False)
                 if masks[row].any():
-                    axis.contour(masks[row], levels=[0.5], colors=COLOURS[1], linewidths=0.9)
-        heads = ["input"] + [head for name in heats for head in (f"{name}\nheat map", f"{name}\nmask")]
-        for axis, head in zip(axes[0], heads, strict=True):
-            axis.set_title(head, fontsize=9)
+                    panel.contour(masks[row], levels=[0.5], colors=COLOURS[1], linewidths=0.9)
+        heads = ["input"] + [f"{name}\n{what}" for name in heats for what in ("heat map", "mask")]
+        for panel, head in zip(axes[0], heads, strict=True):
+            panel.set_title(head.replace(", ", ",\n"), fontsize=9)
     return figure
 
 
-DETECTORS = {"padim": "PaDiM", "ace": "PaDiM-ACE", "subspace": "target subspace"}
-
-
-def localisation_page(path: Path | str, title: str) -> list[HTML]:
+def localisation_page(path: Path | str, title: str) -> HTML:
     """The localisation figure of a scored dataset, from the examples that scoring kept in ``maps.npz``.
 
     The file has image [n, H, W] uint8, mask [n, H, W] bool, names [n], and per detector heat_<detector>
@@ -173,23 +161,19 @@ def localisation_page(path: Path | str, title: str) -> list[HTML]:
     """
     with np.load(path) as file:
         kept = dict(file)
-    detectors = {key: name for key, name in DETECTORS.items() if f"heat_{key}" in kept}
-    heats = {name: kept[f"heat_{key}"] for key, name in detectors.items()}
-    thresholds = {name: float(kept[f"threshold_{key}"]) for key, name in detectors.items()}
-    names = [Path(str(name)).stem for name in kept["names"]]
-    found = {
-        name: f"{sum(bool((heat[i] > thresholds[name])[kept['mask'][i]].any()) for i in range(len(names)))}"
-        for name, heat in heats.items()
-    }
+    keys = {detector_title(d): key for key, d in EXAMPLES.items() if f"heat_{key}" in kept}
+    heats = {name: kept[f"heat_{key}"] for name, key in keys.items()}
+    thresholds = {name: float(kept[f"threshold_{key}"]) for name, key in keys.items()}
+    names, masks = [Path(str(name)).stem for name in kept["names"]], kept["mask"].astype(bool)
+    touched = {name: ((heat > thresholds[name]) & masks).any((1, 2)).sum() for name, heat in heats.items()}
     alt = (
         f"{len(names)} images of {title}, one per row, with the outline of their targets; beside each its "
         f"heat map and predicted mask by {len(heats)} detectors. The predicted mask touches the target in "
-        + ", in ".join(f"{count} of {len(names)} images for {name}" for name, count in found.items())
+        + ", in ".join(f"{count} of {len(names)} images for {name}" for name, count in touched.items())
         + "."
     )
-    figure = localisation(kept["image"], kept["mask"].astype(bool), heats, names, thresholds)
     caption = (
         f"{title}: the input with the true target outlined, and for each detector its heat map (cividis, one "
         "scale for all rows) and predicted mask, the same outline drawn in all."
     )
-    return [show(figure, alt, caption)]
+    return show(localisation(kept["image"], masks, heats, names, thresholds), alt, caption)

@@ -1,161 +1,90 @@
-"""The paper's tables with our numbers beside them: from tidy scores to what stands in a row.
-
-:func:`compare` lines up published and reproduced numbers, one row per setting and level, :func:`ledger` all
-of the paper's numbers; :mod:`padim_ace.report.html_tables` draws them. All numbers here are in percent.
-"""
+"""The paper's tables with our numbers beside them. All numbers here are in percent."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from IPython.display import HTML
 
+from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.registry import BACKBONES, COVARIANCES
+from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
+from padim_ace.paper.detectors import ACE_MASKED, CONVENTIONS, GLRT_SUBSPACE, PADIM_ACE
+from padim_ace.report.html_tables import Cell, table
+from padim_ace.report.summary import number_text, select, spread_text, summarise
+from padim_ace.report.titles import dataset_title, detector_words
 
-BACKBONES = {
-    "resnet18": "ResNet-18",
-    "tf_efficientnet_lite0": "EfficientNet-Lite0",
-    "convnextv2_tiny": "ConvNeXt V2",
-    "swinv2_tiny_window8_256": "Swin V2",
-    "mobilevit_xs": "MobileViT",
-    "resnet50": "ResNet-50",
-    "vit_b_16_plus_240": "CLIP ViT-B/16+",
-}
-DATASETS = {
-    "mstar": "MSTAR",
-    "hrsid": "HRSID",
-    "ssdd": "SSDD by masks",
-    "ssdd_kmeans": "SSDD by k-means",
-    "demo_vehicle": "Simulated vehicles",
-    "demo_sea": "Simulated open sea",
-    "demo_harbour": "Simulated harbour",
-}
-"""SSDD stands twice; its targets are removed by the release's masks, or by k-means as the paper says."""
-MODELS = {"padim_ace": "PaDiM-ACE", "padim": "PaDiM", "dfm": "DFM", "winclip": "WinCLIP"}
-COVARIANCES = {"full": "Full", "diagonal": "Diagonal", "isotropic": "Isotropic"}
-AGGREGATIONS = {
-    "mean_diagonal": "Mean of diagonal",
-    "mean_full": "Mean of full",
-    "determinant": "Determinant",
-    "trace": "Trace",
-}
-READINGS = {"published": "published code", "equation": "equation (1)", "centred": "centred"}
 LEVELS = {"image": "Image AUROC", "pixel": "Pixel AUROC"}
+DIMENSIONS = {1: "Model", 2: "Backbone", 3: "Covariance", 4: "Aggregation", 0: "Detector"}
+"""What the rows of each of the paper's tables are told apart by; 0 is the demo's."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of a table: its labels, and the values of the scores' columns that pick its numbers.
-
-    ``model`` is the paper's name for it, empty for a row that the paper does not have.
-    """
+    """A row of a table: its labels, our detector, and the paper's name for what stands there, if it has one."""
 
     label: str
     reading: str
-    model: str
-    select: Mapping[str, str] = field(hash=False)
+    detector: Detector | str
+    """A detector of ours, or the name of a baseline."""
+    backbone: str
+    model: str = ""
+    aggregation: str = ""
+    """The paper's, where only its number tells this row from another."""
+
+    def row(self) -> dict[str, str]:
+        """The columns of ``scores.csv`` that pick its numbers."""
+        return {"backbone": self.backbone, **row_of(self.detector)}
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Mean and standard deviation over the first three seeds; a 95 % t-interval of the mean over all."""
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    seeds: int
+def row_of(detector: Detector | str) -> dict[str, str]:
+    """The columns of ``scores.csv`` that name a detector or, given its name, a baseline."""
+    if isinstance(detector, Detector):
+        return detector.row()
+    return dict.fromkeys(PADIM.row(), "") | {"detector": detector}
 
 
-def summarise(values: Mapping[int, float]) -> Summary | None:
-    """Summarise values by seed (percent); ``None`` when there are none. One seed has no spread: NaN."""
-    if not values:
-        return None
-    first, every = paper.first_runs(dict(values)), list(values.values())
-    std = statistics.stdev(first) if len(first) > 1 else float("nan")
-    low = high = float("nan")
-    if len(every) > 1:
-        centre, error = statistics.fmean(every), statistics.stdev(every) / len(every) ** 0.5
-        half = float(stats.t.ppf(0.975, len(every) - 1)) * error
-        low, high = centre - half, centre + half
-    return Summary(statistics.fmean(first), std, low, high, len(every))
+def _setting(detector: Detector | str, backbone: str, label: str = "", **more: str) -> Setting:
+    if isinstance(detector, str):
+        words = (BASELINES[detector].title, BASELINES[detector].about)
+        return Setting(*words, detector, BASELINES[detector].backbone, **more)
+    words = detector_words(detector)
+    return Setting(label or words[0], words[1], detector, backbone, **more)
 
 
-def ace_settings(label: str, **select: str) -> list[Setting]:
-    """PaDiM-ACE in its three readings: ACE as it is defined, the paper's equation, what its code computes."""
-    return [
-        Setting(label, READINGS[reading], "padim_ace", _select("ace", convention=reading, **select))
-        for reading in reversed(paper.CONVENTIONS)
-    ]
-
-
-def table_settings(table: int) -> list[Setting]:
-    """The rows of one of the paper's tables, ours beside it included."""
-    if table == 1:
+def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]:
+    """The rows of one of the paper's tables, ours beside it included; 0 is the table of the demo."""
+    readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(CONVENTIONS)]
+    ace: dict[str, str] = {"model": "padim_ace"}
+    if number == 2:
+        return [_setting(d, name, BACKBONES[name].title, **ace) for name in BACKBONES for d in readings]
+    if number == 3:
         return [
-            *ace_settings("PaDiM-ACE"),
-            Setting("PaDiM", "", "padim", _select("padim")),
-            Setting("DFM", "", "dfm", _select("dfm", backbone="resnet50", covariance="")),
-            Setting(
-                "WinCLIP", "", "winclip", _select("winclip", backbone="vit_b_16_plus_240", covariance="")
-            ),
-            *_beyond_settings("resnet18"),
+            _setting(replace(d, covariance=kind), backbone, title, **ace)
+            for kind, title in COVARIANCES.items()
+            for d in readings
         ]
-    if table == 2:
-        names = [
-            "resnet18",
-            "convnextv2_tiny",
-            "swinv2_tiny_window8_256",
-            "mobilevit_xs",
-            "tf_efficientnet_lite0",
-        ]
-        return [row for name in names for row in ace_settings(BACKBONES[name], backbone=name)]
-    if table == 3:
-        kinds = {"full": "", "diagonal": "", "isotropic": "mean_diagonal"}
+    if number == 4:  # the paper's four are one detector
+        isotropic = [replace(d, covariance="isotropic") for d in readings]
+        four = paper.AGGREGATIONS.items()
         return [
-            row
-            for kind, aggregation in kinds.items()
-            for row in ace_settings(COVARIANCES[kind], covariance=kind, aggregation=aggregation)
+            *(_setting(isotropic[-1], backbone, title, aggregation=name, **ace) for name, title in four),
+            *(_setting(d, backbone, "Any") for d in isotropic),
         ]
+    baselines = [_setting(name, "", model=name) for name in ("dfm", "winclip")] if number else []
+    beyond = [ACE_MASKED, Detector(signature="mined"), Detector(signature="subspace"), GLRT_SUBSPACE]
     return [
-        row
-        for name, label in AGGREGATIONS.items()
-        for row in ace_settings(label, covariance="isotropic", aggregation=name)
+        *(_setting(d, backbone, **ace) for d in readings),
+        _setting(PADIM, backbone, model="padim"),
+        *baselines,
+        *(_setting(d, backbone) for d in beyond),
+        *(_setting(name, "") for name in ("rx", "rx_shared")),
     ]
-
-
-def demo_settings() -> list[Setting]:
-    """The rows of the demo's tables: PaDiM and PaDiM-ACE, with the backbone that comes with a package."""
-    lite = "tf_efficientnet_lite0"
-    return [
-        Setting("PaDiM", "", "padim", _select("padim", backbone=lite)),
-        *ace_settings("PaDiM-ACE", backbone=lite),
-        *_beyond_settings(lite),
-    ]
-
-
-def _beyond_settings(backbone: str) -> list[Setting]:
-    """Rows that the paper does not have: pooled signatures, and RX on grey levels."""
-    ace, glrt = (_select(name, backbone=backbone, convention="centred") for name in ("ace", "glrt"))
-    return [
-        Setting("PaDiM-ACE", "centred, target pixels", "", ace | {"signature": "masked"}),
-        Setting("PaDiM-ACE", "centred, mined patches", "", ace | {"signature": "mined"}),
-        Setting("PaDiM-ACE", "target subspace", "", ace | {"signature": "subspace"}),
-        Setting("Kelly's GLRT", "target subspace", "", glrt | {"signature": "subspace"}),
-        Setting("RX", "grey levels", "", {"detector": "rx"}),
-        Setting("RX", "one background", "", {"detector": "rx_shared"}),
-    ]
-
-
-def _select(detector: str, **changed: str) -> dict[str, str]:
-    plain = {"backbone": "resnet18", "detector": detector, "covariance": "full", "aggregation": ""}
-    plain |= {"signature": "mean" if detector == "ace" else "", "convention": ""}
-    return plain | changed
 
 
 def compare(
@@ -163,181 +92,127 @@ def compare(
     scores: pd.DataFrame,
     dataset: str,
     published: pd.DataFrame | None = None,
-    table: int = 0,
-    not_run: paper.NotRun | None = None,
+    number: int = 0,
+    not_run: paper.Reasons | None = None,
 ) -> pd.DataFrame:
     """Line up published and reproduced numbers of one dataset, in percent.
 
-    Returns one row per setting and level: label, reading, level, metric, the paper's mean and std, ours with
-    its interval and number of seeds, difference, tolerance, verdict and a note. A number that one side does
-    not have is NaN; the paper's side is that of the dataset which was prepared as the paper says
-    (:data:`padim_ace.paper.published.PREPARED`), and empty for another. Settings of which neither side has
-    a number are left out.
+    The paper's side is that of the dataset which was prepared as the paper says
+    (:data:`padim_ace.paper.published.PREPARED`), and empty for another. Settings of which neither side has a
+    number are left out.
+
+    Returns:
+        One row per setting and level: label, reading, the paper's mean and std, ours over the first three
+        seeds, the 95 % interval over all seeds, difference, tolerance, verdict and a note. What one side does
+        not have is NaN.
     """
+    cells = pd.DataFrame() if published is None else published[published["table"] == number]
     rows = []
     for setting in settings:
         for level in LEVELS:
-            where = {**setting.select, "dataset": dataset, "level": level, "metric": "auroc"}
-            chosen = _where(scores, where)
-            values = {
-                int(seed): 100 * value for seed, value in zip(chosen["seed"], chosen["value"], strict=True)
-            }
-            cell = _published_cell(published, table, setting, where)
-            if cell is None and not values:
-                continue
-            rows.append(_compared(setting, where, cell, values, not_run or {}))
-    frame = pd.DataFrame(rows, columns=list(_EMPTY)).fillna({"verdict": "", "note": ""})
-    idle = frame.groupby("label")["mean"].transform("count") == 0
-    frame.loc[idle, "reading"] = ""  # a setting that was not run has one line, not one per reading
+            where = {**setting.row(), "dataset": dataset, "level": level, "metric": "auroc"}
+            values = select(scores, **where)
+            cell = _published_cell(cells, setting, where) if setting.model else None
+            if cell is not None or (len(values) and not setting.aggregation):
+                rows.append(_compared(setting, where, cell, values, not_run or {}))
+    frame = pd.DataFrame(rows, columns=None if rows else ["label", "reading", "level"])
     return frame.drop_duplicates(["label", "reading", "level"], ignore_index=True)
 
 
-_EMPTY: dict[str, Any] = dict.fromkeys(
-    [
-        *("dataset", "label", "reading", "backbone", "level", "metric", "paper_mean", "paper_std"),
-        *("mean", "std", "low", "high", "seeds", "difference", "tolerance", "verdict", "note"),
-    ]
-)
-
-
-def _where(frame: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
-    for column, word in words.items():
-        frame = frame[frame[column] == word]
-    return frame
-
-
-def _published_cell(
-    published: pd.DataFrame | None, table: int, setting: Setting, where: Mapping[str, str]
-) -> Any:
-    if published is None or not setting.model or where["dataset"] not in paper.IN_PAPER:
+def _published_cell(cells: pd.DataFrame, setting: Setting, where: Mapping[str, str]) -> Any:
+    if cells.empty or where["dataset"] not in paper.IN_PAPER:
         return None
-    shared = {name: where[name] for name in paper.COLUMNS if name in where}
-    shared["dataset"] = paper.IN_PAPER[where["dataset"]]
-    found = _where(published[published["table"] == table], {"model": setting.model, **shared})
-    return SimpleNamespace(**found.iloc[0].to_dict()) if len(found) else None
+    sought = {"dataset": paper.IN_PAPER[where["dataset"]], "model": setting.model, "level": where["level"]}
+    sought |= {name: where[name] for name in ("backbone", "covariance")}
+    sought |= {"aggregation": setting.aggregation} if setting.aggregation else {}
+    rows = cells[(cells[list(sought)] == list(sought.values())).all(axis=1)]
+    return SimpleNamespace(**rows.iloc[0].to_dict()) if len(rows) else None
 
 
 def _compared(
-    setting: Setting, where: Mapping[str, str], cell: Any, values: dict[int, float], not_run: paper.NotRun
+    setting: Setting, where: Mapping[str, str], cell: Any, values: pd.Series, not_run: paper.Reasons
 ) -> dict[str, Any]:
-    row = _EMPTY | {"dataset": where["dataset"], "label": setting.label, "reading": setting.reading}
-    row |= {"level": where["level"], "metric": where["metric"], "backbone": where.get("backbone", "")}
-    summary = summarise(values)
-    row |= {"seeds": 0} if summary is None else vars(summary)
-    if cell is not None:
-        found = paper.verdict(cell.mean, cell.std, paper.first_runs(values))
-        row |= {"paper_mean": cell.mean, "paper_std": cell.std, "verdict": found.word}
-        row |= {"difference": found.difference, "tolerance": found.tolerance}
-        row["note"] = paper.why_not_run(cell, not_run) if found.word == "not run" else ""
-    return row
+    first = values.head(paper.RUNS)
+    three, every = summarise(first), summarise(values)
+    judged = paper.Verdict("not run") if cell is None else paper.verdict(cell.mean, cell.std, first)
+    idle = cell is not None and not len(values)  # has one line, not one per reading
+    return {
+        "dataset": where["dataset"],
+        "label": setting.label,
+        "reading": "" if idle else setting.reading,
+        "backbone": where["backbone"],
+        "level": where["level"],
+        "metric": where["metric"],
+        "paper_mean": float("nan") if cell is None else cell.mean,
+        "paper_std": float("nan") if cell is None else cell.std,
+        "mean": three.mean,
+        "std": three.std,
+        "low": every.mean - every.half,
+        "high": every.mean + every.half,
+        "seeds": every.seeds,
+        "difference": judged.difference,
+        "tolerance": judged.tolerance,
+        "verdict": "" if cell is None else judged.word,
+        "note": paper.why_not_run(cell, not_run) if idle else "",
+    }
+
+
+ALONE = (
+    "Mean ± standard deviation over three seeds, in percent; the best of a column in bold. Hold the pointer "
+    "over a number for its 95 % interval over all seeds; the CSV holds everything."
+)
+BESIDE = "✓: the difference is within two standard errors of the two means, ≠: it is not."
+
+
+def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
+    """Draw a table of :func:`compare`, the best of each column in bold."""
+    if frame.empty:
+        return HTML(f"<p><strong>{caption}</strong>: not in these results.</p>")
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for level, title in LEVELS.items():
+        column = frame[frame["level"] == level]
+        beside = column["paper_mean"].notna().any()
+        for row in column.itertuples(index=False):
+            line = lines.setdefault((row.label, row.reading), {})
+            line |= {DIMENSIONS[number]: row.label, "Reading": row.reading}
+            if beside:
+                best = row.paper_mean == column["paper_mean"].max()
+                line[f"{title}, paper"] = Cell(spread_text(row.paper_mean, row.paper_std), best)
+            best = round(row.mean, 2) == round(column["mean"].max(), 2)
+            line[f"{title}, here" if beside else title] = _here(row, best)
+            if beside:
+                line[f"{title}, difference"] = difference_cell(row)
+    notes = [
+        f"{row.note if row.note.startswith(row.label) else f'{row.label}: {row.note}'}."
+        for row in frame.itertuples(index=False)
+        if row.note
+    ]
+    legend = f"{ALONE} {BESIDE}" if frame["paper_mean"].notna().any() else ALONE
+    caption = f"<strong>{caption}.</strong> {legend}"
+    return table(pd.DataFrame(lines.values()), caption, name, notes=notes, data=frame)
+
+
+def _here(row: Any, best: bool) -> Cell:
+    if pd.isna(row.mean):
+        return Cell("not run", title=row.note, kind="not-run")
+    title = f"95 % t-interval of the mean over {row.seeds} seeds: {row.low:.2f} to {row.high:.2f}"
+    return Cell(spread_text(row.mean, row.std), best, title if row.seeds > 1 else "1 seed")
+
+
+def difference_cell(row: Any) -> Cell:
+    """The difference to the paper of a row with difference, tolerance and verdict, and a mark that judges it."""
+    if pd.isna(row.difference):
+        return Cell("–")
+    mark = "✓" if row.verdict == "reproduced" else "≠"
+    title = f"{row.verdict}: the difference is to be within ±{row.tolerance:.2f}"
+    return Cell(f"{number_text(row.difference, '+.2f')} {mark}", title=title, kind=row.verdict)
 
 
 def in_words(frame: pd.DataFrame) -> str:
     """A :func:`compare` table as sentences, for those who can't see its figure."""
     said = []
     for row in frame.itertuples(index=False):
-        values = [
-            f"{who} {value:.1f}"
-            for who, value in (("paper", row.paper_mean), ("here", row.mean))
-            if pd.notna(value)
-        ]
-        name = f"{row.label} {row.reading}".strip()
-        said.append(f"{name}, {row.level}: {', '.join(values)}.")
-    return f"{DATASETS[frame['dataset'].iloc[0]]}: {' '.join(said)}" if said else ""
-
-
-def ledger(
-    published: pd.DataFrame, scores: pd.DataFrame, not_run: paper.NotRun | None = None
-) -> pd.DataFrame:
-    """Every number of the paper with ours in each reading, a verdict and what explains it, one row each.
-
-    The verdict is on the dataset that was prepared as the paper says, ``prepared``, and on PaDiM-ACE in the
-    reading ``published``, what the paper's own code computes. ``ours_by_masks`` is that same detector on SSDD
-    with its targets removed by the release's masks, which the paper did not do.
-    """
-    rows = []
-    for cell in published.itertuples(index=False):
-        readings = paper.CONVENTIONS if cell.model == "padim_ace" else ("",)
-        sought = paper.as_prepared(cell)
-        ours = {reading: paper.first_runs(paper.reproduced(sought, scores, reading)) for reading in readings}
-        other = paper.reproduced(cell, scores, readings[0]) if sought.dataset != cell.dataset else {}
-        found = paper.verdict(cell.mean, cell.std, ours[readings[0]])
-        note = ""
-        if found.word == "not run":
-            note = paper.why_not_run(cell, not_run or {})
-        elif found.word == "differs":
-            note = paper.why_different(cell)
-        means = {
-            f"ours_{reading or 'model'}": statistics.fmean(v) if v else None for reading, v in ours.items()
-        }
-        row = dict(zip(published.columns, cell, strict=True)) | {"ours_model": None} | means
-        row |= {
-            "prepared": sought.dataset,
-            "ours_by_masks": statistics.fmean(paper.first_runs(other)) if other else None,
-            "difference": found.difference,
-            "tolerance": found.tolerance,
-            "verdict": found.word,
-            "note": note,
-        }
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
-    """The numbers that the book's prose names, by name, so that none is typed.
-
-    ``paper_<dataset>_<model>_<level>`` are Table 1's, ``ours_<dataset>_<model>_<level>`` what stands beside
-    them (SSDD prepared as the paper says is ``ssdd_kmeans``, by masks ``ssdd``); for PaDiM-ACE there is one
-    per reading, ``ours_<dataset>_padim_ace_<reading>_<level>``, and ``ours_<dataset>_<signature>_<level>``
-    for ACE with a mined signature and Kelly's statistic with a target subspace.
-    """
-    found = {}
-    for cell in published[published["table"] == 1].itertuples(index=False):
-        found[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = mean_std(cell.mean, cell.std)
-    for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
-        for model in MODELS:
-            for reading in paper.CONVENTIONS if model == "padim_ace" else ("",):
-                name = f"{dataset}_{model}_{reading}" if reading else f"{dataset}_{model}"
-                for level in LEVELS:
-                    sought = SimpleNamespace(**_TABLE_1[model], dataset=dataset, level=level)
-                    summary = summarise(paper.reproduced(sought, scores, reading))
-                    found[f"ours_{name}_{level}"] = _or_not_run(summary)
-        for statistic, signature in (("ace", "mined"), ("glrt", "subspace")):
-            pooled = _select(statistic, convention="centred", signature=signature)
-            for level in LEVELS:
-                rows = _where(scores, pooled | {"dataset": dataset, "level": level, "metric": "auroc"})
-                values = dict(zip(rows["seed"], 100 * rows["value"], strict=True))
-                summary = summarise(values)
-                found[f"ours_{dataset}_{signature}_{level}"] = _or_not_run(summary)
-    counts = ledger(published, scores)["verdict"].value_counts()
-    found |= {
-        f"count_{word.replace(' ', '_')}": str(counts.get(word, 0))
-        for word in ("reproduced", "differs", "not run")
-    }
-    return found | {"count_published": str(len(published))}
-
-
-_TABLE_1 = {
-    model: {
-        "model": model,
-        "backbone": backbone,
-        "covariance": covariance,
-        "aggregation": "",
-        "metric": "auroc",
-    }
-    for model, backbone, covariance in (
-        ("padim_ace", "resnet18", "full"),
-        ("padim", "resnet18", "full"),
-        ("dfm", "resnet50", ""),
-        ("winclip", "vit_b_16_plus_240", ""),
-    )
-}
-
-
-def _or_not_run(summary: Summary | None) -> str:
-    return mean_std(summary.mean, summary.std) if summary else "not run"
-
-
-def mean_std(mean: float, std: float) -> str:
-    """``84.99 ± 2.56``, as the paper writes it; without the spread where there is none."""
-    return f"{mean:.2f} ± {std:.2f}" if pd.notna(std) else f"{mean:.2f}"
+        sides = {"paper": row.paper_mean, "here": row.mean}
+        values = [f"{who} {value:.1f}" for who, value in sides.items() if pd.notna(value)]
+        said.append(f"{f'{row.label} {row.reading}'.strip()}, {row.level}: {', '.join(values)}.")
+    return f"{dataset_title(frame['dataset'].iloc[0])}: {' '.join(said)}" if said else ""

@@ -1,0 +1,152 @@
+"""What each deviation of the published code does to the numbers, read from the tables in ``results``.
+
+A deviation is switched alone in two directions: *corrected* in the published code (``published`` to
+``published-D3``), and *introduced* in the detector as it is meant (``centred`` to ``centred+D3``). Effects
+are differences of the same seed, so that the spread of splits and features cancels in them. AUROC is in
+percent, its differences are in points, and spreads are standard deviations over the seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.experiment.results import NAMES
+from padim_ace.paper.detectors import SHOWN
+from padim_ace.report.html_tables import Cell, table
+from padim_ace.report.summary import gain, number_text, select, spread_text, summarise
+from padim_ace.report.titles import dataset_title, detector_title
+
+COVARIANCE = {"D1": "full", "D2": "diagonal", "D3": "full", "D4": "full", "D5": "full"}
+"""The covariance with which each deviation is measured; D2 is about the diagonal one."""
+DIRECTIONS = {"corrected": ("published", "published-"), "introduced": ("centred", "centred+")}
+"""The convention before a deviation is switched, and how the one after begins."""
+
+
+def auroc(scores: pd.DataFrame, dataset: str, level: str, backbone: str, detector: Detector) -> pd.Series:
+    """AUROC by seed; empty if it was not run."""
+    at = {"dataset": dataset, "level": level, "backbone": backbone, "metric": "auroc"}
+    return select(scores, **at, **detector.row())
+
+
+def effects(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
+    """Each deviation of D1 to D5 switched alone.
+
+    Returns:
+        One row per dataset, level, deviation and direction: AUROC ``before`` and ``after`` over the ``seeds``
+        that have both, ``effect`` and ``std`` of their difference.
+    """
+    rows = []
+    for dataset in datasets:
+        for level in ("image", "pixel"):
+            for direction, (base, start) in DIRECTIONS.items():
+                for deviation, covariance in COVARIANCE.items():
+                    detectors = [
+                        Detector(covariance=covariance, convention=c) for c in (base, start + deviation)
+                    ]
+                    ways = [auroc(scores, dataset, level, backbone, d) for d in detectors]
+                    both = pd.concat(ways, axis=1, keys=["before", "after"]).dropna()
+                    effect = gain(both["after"], both["before"])
+                    row = {"dataset": dataset, "level": level, "deviation": deviation, "direction": direction}
+                    row |= {**both.mean(), "effect": effect.mean, "std": effect.std, "seeds": effect.seeds}
+                    rows += [row] if len(both) else []
+    return pd.DataFrame(rows)
+
+
+def effects_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
+    """Draw :func:`effects`, a row per dataset and deviation."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in frame.itertuples(index=False):
+        line = lines.setdefault((row.dataset, row.deviation), {"Dataset": dataset_title(row.dataset)})
+        line |= {"Deviation": row.deviation, "Covariance": COVARIANCE[row.deviation]}
+        said = f"{row.before:.2f} to {row.after:.2f}, {row.seeds} seeds"
+        cell = Cell(spread_text(row.effect, row.std, "+.1f"), title=said)
+        line[f"{row.level.capitalize()} AUROC, {row.direction}"] = cell
+    return table(pd.DataFrame(lines.values()), caption, name, data=frame)
+
+
+def seed_spread(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
+    """D7: how far the detectors that the chapter follows move from seed to seed, as a table's columns."""
+    rows = []
+    for dataset in datasets:
+        for level in ("image", "pixel"):
+            for detector in SHOWN:
+                values = auroc(scores, dataset, level, backbone, detector)
+                row = {
+                    "Dataset": dataset_title(dataset),
+                    "Detector": detector_title(detector),
+                    "Level": level,
+                }
+                row |= {"Seeds": len(values), "Mean": values.mean(), "Std": values.std()}
+                rows += [row | {"Least": values.min(), "Greatest": values.max()}] if len(values) else []
+    return pd.DataFrame(rows)
+
+
+def removal_effect(scores: pd.DataFrame, paper: pd.DataFrame, backbone: str) -> pd.DataFrame:
+    """SSDD with its targets removed by its masks and by k-means, over the seeds of both.
+
+    Returns:
+        One row per detector and level: ``masks``, ``kmeans`` and their paired ``difference``, each a
+        :class:`padim_ace.report.summary.Summary`, and the ``paper``'s mean and spread, NaN where it has none.
+    """
+    in_paper = {PADIM: "padim", Detector(convention="published"): "padim_ace"}
+    cells = paper[(paper["table"] == 1) & (paper["dataset"] == "ssdd")].set_index(["model", "level"])
+    rows = []
+    for detector in SHOWN:
+        for level in ("image", "pixel"):
+            ways = [auroc(scores, name, level, backbone, detector) for name in ("ssdd", "ssdd_kmeans")]
+            both = pd.concat(ways, axis=1, keys=["masks", "kmeans"]).dropna()
+            key = (in_paper.get(detector), level)
+            row = {"detector": detector_title(detector), "level": level}
+            row |= {way: summarise(both[way]) for way in both}
+            row |= {"difference": gain(both["kmeans"], both["masks"])}
+            row |= {
+                "paper": tuple(cells.loc[key, ["mean", "std"]]) if key in cells.index else (float("nan"),) * 2
+            }
+            rows += [row] if len(both) else []
+    return pd.DataFrame(rows)
+
+
+def removal_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
+    """Draw :func:`removal_effect`."""
+    forms = {"masks": ".1f", "kmeans": ".1f", "difference": "+.1f", "paper": ".2f"}
+    for column, form in forms.items():
+        frame = frame.assign(**{column: [spread_text(*pair[:2], form) for pair in frame[column]]})
+    heads = ["Detector", "Level", "By masks", "By k-means", "Difference", "Paper"]
+    return table(frame.set_axis(heads, axis=1), caption, name)
+
+
+def clamp_effect(clamp: pd.DataFrame) -> pd.DataFrame:
+    """D10: image AUROC from raw and from clamped scores, means over the seeds, as a table's columns.
+
+    Args:
+        clamp: the rows of ``clamp.csv`` of one backbone, as fractions.
+    """
+    rows = []
+    for (dataset, *words), part in clamp.groupby(["dataset", *NAMES], sort=False):
+        names = [detector_title(d) for d in SHOWN if list(d.row().values()) == words]
+        mean = 100 * part[["raw", "clamped", "tied"]].mean()
+        change = 100 * (part["clamped"] - part["raw"])
+        texts = [number_text(value, "+.2f") for value in (change.mean(), change[change.abs().idxmax()])]
+        row = {"Raw": mean["raw"], "Clamped": mean["clamped"], "Mean change": texts[0]}
+        row |= {"Largest change": texts[1], "Tied, %": number_text(mean["tied"], ".1f")}
+        rows += [{"Dataset": dataset_title(dataset), "Detector": name, **row} for name in names]
+    return pd.DataFrame(rows)
+
+
+FILL = {
+    "correlation_background": "correlation of neighbouring pixels, background",
+    "correlation_fill": "correlation of neighbouring pixels, fill",
+    "window_auroc": "AUROC, windows of fill against windows of background",
+    "image_auroc": "AUROC, anomalous images against normals, by the least correlated window",
+    "padim_image_auroc": "PaDiM: image AUROC, normals with a second fill against the same without",
+    "padim_pixel_auroc": "PaDiM: pixel AUROC of the second fill",
+    "padim_pixel_auroc_before": "PaDiM: pixel AUROC of the same place without it",
+    "images": "pairs of an image and its copy without the target",
+    "padim_images": "PaDiM: test normals with a second fill",
+}
+"""What ``fill.csv`` measures, in words."""

@@ -1,0 +1,141 @@
+"""Every number of the paper beside ours, and the numbers that the book's prose names. All are in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.registry import COVARIANCES
+from padim_ace.experiment.results import read_json
+from padim_ace.paper import published as paper
+from padim_ace.paper.detectors import CONVENTIONS, GLRT_SUBSPACE
+from padim_ace.report.html_tables import Cell, table
+from padim_ace.report.summary import select, spread_text, summarise
+from padim_ace.report.tables import difference_cell, row_of
+from padim_ace.report.titles import backbone_title
+
+
+def reproduced(cell: Any, scores: pd.DataFrame, dataset: str, convention: str = "") -> pd.Series:
+    """Our values of a published cell on one of our datasets, by seed.
+
+    The aggregation of an isotropic covariance is not looked at: ACE does not depend on it.
+
+    Args:
+        cell: a row of :func:`padim_ace.paper.published.read_published`.
+        scores: a table of :func:`padim_ace.experiment.results.read_scores`.
+        dataset: the name of our dataset.
+        convention: which reading of the paper, for PaDiM-ACE.
+    """
+    ours: Detector | str = cell.model
+    if cell.model == "padim_ace":
+        ours = Detector(covariance=cell.covariance, convention=convention)
+    row = row_of(PADIM if ours == "padim" else ours)
+    at = {"dataset": dataset, "backbone": cell.backbone, "level": cell.level, "metric": cell.metric}
+    return select(scores, **row, **at)
+
+
+def prepared_images(results: Path | str) -> dict[str, int]:
+    """How many images of each release were prepared, as far as the provenance of a results folder says."""
+    runs = read_json(Path(results) / "provenance.json")["runs"].values()
+    raw = {run["parameters"]["dataset"]: run["parameters"].get("images", {}).get("raw") for run in runs}
+    return {dataset: number for dataset, number in raw.items() if number}
+
+
+def ledger(
+    published: pd.DataFrame,
+    scores: pd.DataFrame,
+    not_run: paper.Reasons | None = None,
+    images: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
+    """Every number of the paper with ours in each reading, a verdict and what explains it, one row each.
+
+    The verdict is on the dataset that was prepared as the paper says, ``prepared``, and on PaDiM-ACE in the
+    reading ``published``, what the paper's own code computes: ``ours``. ``ours_by_masks`` is that same
+    detector on SSDD with its targets removed by the release's masks, which the paper did not do.
+    """
+    rows = []
+    for cell in published.itertuples(index=False):
+        readings = CONVENTIONS if cell.model == "padim_ace" else ("",)
+        prepared = paper.PREPARED[cell.dataset]
+        ours = {r: reproduced(cell, scores, prepared, r).head(paper.RUNS) for r in readings}
+        masks = pd.Series(dtype=float)
+        if prepared != cell.dataset:
+            masks = reproduced(cell, scores, cell.dataset, readings[0]).head(paper.RUNS)
+        judged = paper.verdict(cell.mean, cell.std, ours[readings[0]])
+        notes = {"reproduced": "", "not run": paper.why_not_run(cell, not_run or {})}
+        rows.append(
+            {
+                **cell._asdict(),
+                "prepared": prepared,
+                "ours": ours[readings[0]].mean(),
+                "ours_equation": ours.get("equation", masks.iloc[:0]).mean(),
+                "ours_centred": ours.get("centred", masks.iloc[:0]).mean(),
+                "ours_by_masks": masks.mean(),
+                "difference": judged.difference,
+                "tolerance": judged.tolerance,
+                "verdict": judged.word,
+                "note": notes.get(judged.word, paper.why_different(cell, images or {})),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame) -> HTML:
+    """Draw a :func:`ledger`; its reasons are lettered below it."""
+    letters: dict[str, str] = {}
+    lines = []
+    for row in frame.itertuples(index=False):
+        varied = {2: backbone_title(row.backbone), 3: COVARIANCES.get(row.covariance, "")}
+        varied |= {4: paper.AGGREGATIONS.get(row.aggregation, "")}
+        why = f" ({letters.setdefault(row.note, chr(ord('a') + len(letters)))})" if row.note else ""
+        kind = f"text {row.verdict.replace(' ', '-')}"
+        lines.append(
+            {
+                "Detector": ", ".join(filter(None, (paper.MODELS[row.model], varied.get(row.table)))),
+                "Table": row.table,
+                "Dataset": row.dataset.upper(),
+                "AUROC": row.level,
+                "Paper": Cell(spread_text(row.mean, row.std)),
+                "Here": row.ours,
+                "Difference": difference_cell(row),
+                "Verdict": Cell(f"{row.verdict}{why}", title=row.note, kind=kind),
+                "Equation (1)": row.ours_equation,
+                "Centred": row.ours_centred,
+                "Masks": row.ours_by_masks,
+            }
+        )
+    words = {"reproduced": "reproduced", "differs": "differ", "not run": "not run"}
+    counts = ", ".join(f"{(frame['verdict'] == word).sum()} {said}" for word, said in words.items())
+    notes = [f"{letter}: {note}." for note, letter in letters.items()]
+    caption = f"The paper's {len(frame)} numbers: {counts}."
+    return table(pd.DataFrame(lines), caption, "ledger", notes=notes, data=frame)
+
+
+def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
+    """The numbers that the book's prose names, by name, so that none is typed.
+
+    ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>`` are of PaDiM
+    (``padim``), of PaDiM-ACE in each reading (``padim_ace_<reading>``), and of Kelly's statistic with a target
+    subspace and ACE with a mined signature. SSDD prepared as the paper says is ``ssdd_kmeans``.
+    """
+    named = {}
+    for cell in published[published["table"] == 1].itertuples(index=False):
+        named[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = spread_text(cell.mean, cell.std)
+    ours = {"padim": PADIM, "mined": Detector(signature="mined"), "subspace": GLRT_SUBSPACE}
+    ours |= {f"padim_ace_{convention}": Detector(convention=convention) for convention in CONVENTIONS}
+    for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
+        for name, detector in ours.items():
+            for level in ("image", "pixel"):
+                at = {"dataset": dataset, "backbone": paper.BACKBONE, "level": level, "metric": "auroc"}
+                values = summarise(select(scores, **at, **detector.row()).head(paper.RUNS))
+                text = spread_text(values.mean, values.std) if values.seeds else "not run"
+                named[f"ours_{dataset}_{name}_{level}"] = text
+    verdicts = ledger(published, scores)["verdict"]
+    for word in ("reproduced", "differs", "not run"):
+        named[f"count_{word.replace(' ', '_')}"] = str((verdicts == word).sum())
+    return named | {"count_published": str(len(published))}

@@ -1,0 +1,39 @@
+"""What datasets and detectors are called on a page, from the registries that know them."""
+
+from __future__ import annotations
+
+from padim_ace.detect.detector import Detector
+from padim_ace.detect.registry import BACKBONES, BACKGROUNDS, STATISTICS
+from padim_ace.paper.published import MODELS, READINGS
+
+
+def dataset_title(name: str) -> str:
+    """What a dataset is called; SSDD's targets are removed by its masks, or by k-means as the paper says."""
+    titles = {"mstar": "MSTAR", "hrsid": "HRSID", "ssdd": "SSDD by masks", "ssdd_kmeans": "SSDD by k-means"}
+    titles |= {"demo_vehicle": "Simulated vehicles", "demo_sea": "Simulated open sea"}
+    return {**titles, "demo_harbour": "Simulated harbour"}.get(name, name)
+
+
+def backbone_title(name: str) -> str:
+    """What a backbone is called."""
+    return BACKBONES[name].title if name in BACKBONES else name
+
+
+def detector_words(detector: Detector) -> tuple[str, str]:
+    """A detector's model, and what sets it apart from others of that model: its reading or its signature."""
+    words = []
+    if detector.has_signature:
+        words = [
+            f"{detector.signature} signature"
+            if detector.pooled
+            else READINGS.get(detector.convention, detector.convention)
+        ]
+    if detector.background != "patch":
+        words.append(f"{BACKGROUNDS[detector.background]} background")
+    models = {"ace": MODELS["padim_ace"], "padim": MODELS["padim"]}
+    return models.get(detector.statistic, STATISTICS[detector.statistic].title), ", ".join(words)
+
+
+def detector_title(detector: Detector) -> str:
+    """What a detector is called where one phrase must do."""
+    return ", ".join(filter(None, detector_words(detector)))
