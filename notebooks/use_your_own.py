@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Use it on your own images
 #
-# `PadimAce` is the detector of this book as a model of [anomalib](https://anomalib.readthedocs.io): a drop-in
-# neighbour of its `Padim`, for those who want the detector and not the experiments. Needed are two folders:
-# **normal** images, and **anomalous** images that show what is sought. Masks help to measure, and are not needed.
+# `PadimAce` is the detector of this book as a model of [anomalib](https://anomalib.readthedocs.io), used as its `Padim`
+# is. Needed are two folders: **normal** images, and **anomalous** images that show what is sought. Masks help to
+# measure, and are not needed.
 #
 # :::{admonition} This notebook
 # :class: dropdown note
@@ -16,8 +16,9 @@
 # %% tags=["parameters"]
 images = "build/demo/prepared/demo_sea"  # your folder
 out = "build/demo/use_your_own"
-backbone = "tf_efficientnet_lite0"  # resnet18, or any other of the book; any timm model, with its layers
-background = "shared"  # patch, pooled, shared
+backbone = "tf_efficientnet_lite0"  # any timm model that gives feature maps
+preset = "recommended"  # paper: the detector as the paper describes it
+background = "shared"  # patch: each place has its own
 image_size = [256, 256]  # rows and columns
 batch_size = 16
 every = 1  # 4 takes every fourth image only
@@ -35,8 +36,8 @@ seed = 0
 # ```
 #
 # Then train. anomalib's `Folder` splits the images: four fifths of the normals train; the rest, and the anomalous
-# images, are halved into validation and test. The validation half of the anomalous images does two things: it sets
-# the threshold, and it makes the **target signature**, for a training set of `Folder` has none. The test half does
+# images, are halved into validation and test. Of the anomalous images of validation every second one makes the
+# **target signature**, for a training set of `Folder` has none; the others set the threshold. The test half does
 # nothing but test. With anomalous images to spare, give a folder of them as `signature_images`.
 
 # %%
@@ -61,7 +62,7 @@ data = Folder(
     root=root,
     normal_dir="normal",
     abnormal_dir="anomalous",
-    mask_dir="masks" if (root / "masks").is_dir() else None,
+    mask_dir="masks" if any(root.glob("masks/*")) else None,
     train_batch_size=batch_size,
     eval_batch_size=batch_size,
     num_workers=0,
@@ -72,15 +73,12 @@ for part in (data.train_data, data.val_data, data.test_data):
     part.subsample(range(0, len(part), every), inplace=True)
 model = PadimAce(
     backbone,
+    pre_processor=PadimAce.configure_pre_processor(image_size),
+    preset=preset,
     background=background,
-    pre_processor=PadimAce.configure_pre_processor(tuple(image_size)),
     seed=seed,
 )
-engine = Engine(
-    default_root_dir=results,
-    enable_progress_bar=False,
-    enable_model_summary=False,
-)
+engine = Engine(default_root_dir=results, enable_progress_bar=False, enable_model_summary=False)
 engine.fit(model, datamodule=data)
 {
     "images": images,
@@ -91,8 +89,9 @@ engine.fit(model, datamodule=data)
 
 # %% [markdown]
 # One pass over the normal images streams the background's mean and covariance, in memory that does not grow with
-# their number. Then each anomalous image of the validation half contributes the 16 patches that are farthest from that
-# background: the mean of these, whitened, is the signature. Nothing else is learned.
+# their number. Then each image for the signature contributes the 16 patches that are farthest from that background.
+# The eight directions in which these have most energy, held against the farthest patches of normal images, are the
+# signature. Nothing else is learned. (`PadimAce()` alone is the paper's detector: the mean embedding of whole images.)
 #
 # ## How well does it do?
 #
@@ -107,9 +106,9 @@ pd.Series(percent, name="on the test half").to_frame().style
 # %% [markdown]
 # ## Heat maps
 #
-# `model.model` gives the **score itself**: the cosine between a patch and the signature, both whitened, in [-1, 1].
-# It is 0 for a patch that deviates from the background in a direction of its own, 1 for one that deviates as targets
-# do. Being bounded, it needs no calibration to be drawn: one colour scale serves every image and every model.
+# `model.model` gives the **statistic itself**, in [-1, 1]: near 0 for a patch that is background or deviates from it
+# in a direction of its own, towards 1 for one that deviates as targets do. Being bounded, it needs no calibration to
+# be drawn: one colour scale serves every image and every model.
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -126,28 +125,28 @@ figures.show(
     figures.localisation(
         np.stack([(255 * item.image[0]).byte().numpy() for item in shown]),
         np.stack([mask.bool().numpy() for mask in masks]),
-        {"cosine": maps},
+        {"score": maps},
         [item.image_path.rpartition("/")[2] for item in shown],
-        {"cosine": threshold},
+        {"score": threshold},
     ),
-    f"Three test images with the outline of their targets, the map of cosines, from {maps.min():.2f} to {maps.max():.2f}, "
-    f"and the pixels above the threshold, {threshold:.2f}.",
+    f"Three test images with the outline of their targets, if they have masks, the map of scores, from {maps.min():.2f} "
+    f"to {maps.max():.2f}, and the pixels above the threshold, {threshold:.2f}.",
 )
 
 # %% [markdown]
-# The Engine and exported models report scores in anomalib's manner, in [0, 1] with the threshold at 0.5:
-# -1 becomes 0, the threshold 0.5, and 1 stays 1, by two straight lines. anomalib's own post-processor takes its bounds
-# from the validation scores and clamps what lies beyond; scores tie, and metrics computed afterwards change
-# (deviation D10 of the [published code](deviations.ipynb)). A bounded score needs no bounds from data: no score is
-# clamped, and the metrics above are those of the cosines.
+# The Engine and exported models report scores in anomalib's manner, in [0, 1] with the threshold at 0.5. The scores of
+# validation fill it from 0.05 to 0.95, and what lies beyond has the rest. anomalib's own post-processor clamps what
+# lies beyond; scores tie, and metrics computed afterwards change (deviation D10 of the
+# [published code](deviations.ipynb)). Here no score is clamped, and the metrics above are those of the scores.
 #
 # ## Export, and predict on a new file
 #
-# The fitted state is in the checkpoint, and loads again without the backbone's own weights at hand. `export` writes
-# TORCH, ONNX or OPENVINO. An exported model takes images in [0, 1] of any size and resizes them as the Engine does
-# (an exported `Padim` does not: anomalib leaves out the antialiasing), so that it predicts the same. One thing must be
-# asked for: on processors that have bfloat16, OpenVINO computes in it by itself, and scores then differ in the second
-# or third decimal. `INFERENCE_PRECISION_HINT` keeps it to float32.
+# The checkpoint holds all that decides the scores, and loads without the backbone's own weights at hand, into a
+# `PadimAce` of whatever arguments. `export` writes TORCH, ONNX or OPENVINO. An exported model takes images in [0, 1] of
+# any size and resizes them as the Engine does (an exported `Padim` does not: anomalib leaves out the antialiasing), so
+# that it predicts the same. One thing must be asked for: on processors that have bfloat16, OpenVINO computes in it by
+# itself, and scores then differ in the second or third decimal. `INFERENCE_PRECISION_HINT` keeps it to float32.
+# `INT8_PTQ` quantises the backbone's convolutions; maps then move by less than 0.05.
 
 # %%
 from contextlib import chdir
@@ -184,7 +183,7 @@ pd.DataFrame(
 #
 # ```bash
 # MODEL="--model padim_ace.PadimAce --model.backbone tf_efficientnet_lite0
-#     --model.background shared"
+#     --model.preset recommended --model.background shared"
 # DATA="--data Folder --data.name mine --data.root prepared/my_images --data.seed 0
 #     --data.normal_dir normal --data.abnormal_dir anomalous --data.mask_dir masks"
 # CHECKPOINT=results/PadimAce/mine/latest/weights/lightning/model.ckpt
@@ -194,26 +193,26 @@ pd.DataFrame(
 # anomalib export $MODEL --export_type onnx --ckpt_path $CHECKPOINT
 # ```
 #
+# anomalib's scripts and pipelines know it once `from padim_ace import PadimAce` has run: by `get_model("PadimAce")`, and
+# in their files by the class path `padim_ace.PadimAce`.
+#
 # ## What to choose
 #
 # | argument | choose | when |
 # |---|---|---|
+# | `preset` | `recommended` | first; the arguments below take its place one by one |
+# | | `paper` | to have what the paper describes |
 # | `background` | `shared` | targets and clutter can be anywhere; few normal images will do, for all places add to one covariance |
 # | | `patch` | images are aligned, and what is normal depends on the place (PaDiM's own assumption) |
-# | | `pooled` | between: a mean for each place, one covariance |
-# | `signature` | `mined` | you know which images are anomalous, and no more |
-# | | `subspace` | the same, and targets differ among themselves or clutter is far from the background too; `contrast` keeps one direction |
+# | `signature` | `subspace` | you know which images are anomalous, and no more; `contrast` keeps one direction |
+# | | `mined` | the same, and targets are far brighter than clutter |
 # | | `masked` | you have masks of the signature images |
 # | | `mean` | the paper's; works where targets are large or always in the same place |
-# | `statistic` | `ace` | you want the cosine itself |
-# | | `glrt` | you want heat maps that are quiet where nothing is (Kelly's statistic; [](beyond.ipynb) compares) |
-# | `signature_images` | a folder | you want validation images for the threshold only, or your data module validates on its test set |
-# | `covariance` | `full` | always; `diagonal` and `isotropic` are there for the comparison of Table 3 |
+# | `statistic` | `glrt` | you want heat maps that are quiet where nothing is (Kelly's statistic; [](beyond.ipynb) compares) |
+# | | `ace` | you want the cosine itself |
+# | `signature_images` | a folder | you want all validation images for the threshold, or your anomalies there are synthetic |
 # | `weights` | `folder` | no network: put the file in a folder and set `PADIM_ACE_WEIGHTS` to it |
 # | `precision` | `bfloat16` | a faster backbone on processors and GPUs that have it; exports compute in float32 |
 #
 # Several GPUs add their moments up: `Engine(devices=2)` fits the model of one, to rounding. Only the threshold may
 # differ, where the validation images don't divide evenly, as a distributed validation counts some of them twice.
-#
-# What goes wrong says so in one line: no anomalous images for the signature, a single normal image, an image without
-# content, more features than the backbone has, an unknown layer.
