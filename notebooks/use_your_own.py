@@ -43,6 +43,7 @@ seed = 0
 # %%
 import logging
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -53,7 +54,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from padim_ace import PadimAce
 
 warnings.filterwarnings("ignore")
-for name in ("anomalib", "lightning.pytorch", "torch.onnx"):
+for name in ("anomalib", "lightning.pytorch", "lightning_fabric", "torch.onnx"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
 root, results = Path(images), Path(out)
@@ -107,8 +108,8 @@ pd.Series(percent, name="on the test half").to_frame().style
 # ## Heat maps
 #
 # `model.model` gives the **statistic itself**, in [-1, 1]: near 0 for a patch that is background or deviates from it
-# in a direction of its own, towards 1 for one that deviates as targets do. Being bounded, it needs no calibration to
-# be drawn: one colour scale serves every image and every model.
+# in a direction of its own, larger for one that deviates as targets do. One scale serves all images of a model. That of
+# `glrt` shrinks as the background is made of more patches; `ace`, a cosine, has the same scale in every model.
 
 # %% tags=["hide-input"]
 import numpy as np
