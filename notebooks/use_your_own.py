@@ -201,19 +201,16 @@ pd.DataFrame(
 #
 # | argument | choose | when |
 # |---|---|---|
-# | `preset` | `recommended` | first; the arguments below take its place one by one |
-# | | `paper` | to have what the paper describes |
 # | `background` | `shared` | targets and clutter can be anywhere; few normal images will do, for all places add to one covariance |
 # | | `patch` | images are aligned, and what is normal depends on the place (PaDiM's own assumption) |
-# | `signature` | `subspace` | you know which images are anomalous, and no more; `contrast` keeps one direction |
-# | | `mined` | the same, and targets are far brighter than clutter |
+# | `signature` | `subspace` | you know which images are anomalous, and no more; `contrast` keeps one direction, `mined` is for targets far brighter than clutter |
 # | | `masked` | you have masks of the signature images |
 # | | `mean` | the paper's; works where targets are large or always in the same place |
 # | `statistic` | `glrt` | you want heat maps that are quiet where nothing is (Kelly's statistic; [](beyond.ipynb) compares) |
 # | | `ace` | you want the cosine itself |
 # | `signature_images` | a folder | you want all validation images for the threshold, or your anomalies there are synthetic |
-# | `weights` | `folder` | no network: put the file in a folder and set `PADIM_ACE_WEIGHTS` to it |
 # | `precision` | `bfloat16` | a faster backbone on processors and GPUs that have it; exports compute in float32 |
 #
-# Several GPUs add their moments up: `Engine(devices=2)` fits the model of one, to rounding. Only the threshold may
-# differ, where the validation images don't divide evenly, as a distributed validation counts some of them twice.
+# Without a network, put the backbone's weights in a folder and set `PADIM_ACE_WEIGHTS` to it. Several GPUs add their
+# moments up: `Engine(devices=2)` fits the model of one, to rounding. Only the threshold may differ, where the
+# validation images don't divide evenly, as a distributed validation counts some of them twice.

@@ -68,10 +68,13 @@ BAD = [
     ({"signature": "mined", "mined_patches": 385}, "mined_patches: expected 1 to 384, found 385"),
     ({"preset": "recommended", "dimensions": 31}, "dimensions: expected 1 to 30, found 31"),
     ({"signature_images": "nowhere"}, "nowhere: expected a folder of images, found none; check the path"),
-    ({"signature_masks": "masks"}, "signature_masks: expected signature_images to be a folder too"),
+    (
+        {"signature_masks": "masks"},
+        "signature_images: expected a folder, as signature_masks is one, found none",
+    ),
     (
         {"signature": "masked", "signature_images": "OTHERS"},
-        "masks with .*others, found none; add signature_m",
+        "signature_masks: expected a folder of masks of .*others",
     ),
     (
         {"signature_images": "OTHERS", "signature_masks": "MASKS"},

@@ -108,7 +108,7 @@ def test_lightnings_own_trainer(folder, tmp_path):
 def test_a_second_fit_on_one_engine_and_a_validation_before_any(folder, tmp_path):
     runner = engine(tmp_path)
     runner.fit(model(), datamodule=data(folder))
-    with pytest.raises(ValueError, match="Engine: expected one that has not fitted yet, .*; make a new one"):
+    with pytest.raises(ValueError, match="Engine: expected one that has not fitted, .*; make a new one"):
         runner.fit(model(), datamodule=data(folder))
     with pytest.raises(
         ValueError, match="expected a fitted model, found none; call fit or load a checkpoint"

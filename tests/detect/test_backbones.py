@@ -114,6 +114,29 @@ def test_the_package_may_be_missing(monkeypatch):
         load_backbone("tf_efficientnet_lite0", "package")
 
 
+def test_what_the_hub_said_is_told_in_one_line(monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(WeightsError, match="timm's hub: OSError: no route to host") as error:
+        load_backbone("resnet18", "hub")
+    assert "\n" not in str(error.value)
+
+
+def test_a_vision_transformers_file_in_the_folder(tmp_path, monkeypatch):
+    """timm wraps those that give all stages at once, and names their tensors differently."""
+    torch.manual_seed(3)
+    whole = timm.create_model("test_vit").eval()
+    save_file(whole.state_dict(), tmp_path / "test_vit.r160_in1k.safetensors")
+    monkeypatch.setenv("PADIM_ACE_WEIGHTS", str(tmp_path))
+    backbone = load_backbone("test_vit", "folder", (160, 160))
+    x = torch.randn(1, 3, 160, 160)
+    with torch.inference_mode():
+        expected = whole.forward_intermediates(x, indices=[0], intermediates_only=True)[0]
+        torch.testing.assert_close(backbone(x)[0], expected)
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match="expected one of resnet18.*found 'resnet19'"):
         load_backbone("resnet19")

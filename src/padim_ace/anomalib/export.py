@@ -111,12 +111,8 @@ def exportable(transform: Transform) -> Any:
     """A copy that can be exported, and resizes as ``transform`` does, if to fixed rows and columns."""
     if isinstance(transform, Compose):
         return Compose([exportable(part) for part in transform.transforms])
-    if (
-        isinstance(transform, Resize)
-        and transform.antialias
-        and InterpolationMode(transform.interpolation) is InterpolationMode.BILINEAR
-        and isinstance(transform.size, Sequence)
-        and len(transform.size) == 2
-    ):
-        return MatrixResize(transform.size)
+    if isinstance(transform, Resize) and transform.antialias:
+        is_bilinear = InterpolationMode(transform.interpolation) is InterpolationMode.BILINEAR
+        if is_bilinear and isinstance(transform.size, Sequence) and len(transform.size) == 2:
+            return MatrixResize(transform.size)
     return get_exportable_transform(transform)

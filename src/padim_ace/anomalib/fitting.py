@@ -21,7 +21,7 @@ SIGNATURE_BATCH = 16
 """Signature images embedded at a time."""
 
 
-class OnePassFit(MemoryBankMixin, nn.Module):
+class OnePassFit(MemoryBankMixin):
     """The hooks of a fit, and the guard that keeps the signature's images apart from others."""
 
     model: Any
@@ -39,9 +39,7 @@ class OnePassFit(MemoryBankMixin, nn.Module):
             ValueError: if it is.
         """
         if self.trainer.fit_loop.done:
-            raise ValueError(
-                "Engine: expected one that has not fitted yet, found one that has; make a new one"
-            )
+            raise ValueError("Engine: expected one that has not fitted, found one that has; make a new one")
 
     def on_train_start(self) -> None:
         """Forget an earlier fit, and look for the signature images before the long pass.
@@ -65,13 +63,12 @@ class OnePassFit(MemoryBankMixin, nn.Module):
         self._is_fitted = torch.tensor([False], device=self.device)
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(self.signature_images, SignatureFolder):  # they go the way of the validation images
-            validation = getattr(datamodule, "val_data", None)
-            self.signature_images.augmentations = getattr(validation, "augmentations", None)
-        loader = self.trainer.train_dataloader
-        self._signature = choose(
-            self.signature_images, _dataset(loader), _dataset(self.trainer.val_dataloaders)
-        )
+            val_data = getattr(datamodule, "val_data", None)
+            self.signature_images.augmentations = getattr(val_data, "augmentations", None)
+        loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
+        self._signature = choose(self.signature_images, _dataset(loader), _dataset(validation))
         self._signature.refuse_tested(getattr(datamodule, "test_data", None))
+        next(self._signature_batches(self._signature.dataset))  # if they can't be used, say so now
         self._to_see = sys.maxsize
         if isinstance(sampler := loader.sampler, DistributedSampler):
             # it repeats some images so that all ranks have equally many; those are at the end
@@ -114,10 +111,9 @@ class OnePassFit(MemoryBankMixin, nn.Module):
             for item in items:
                 if transform is not None:
                     item.image, item.gt_mask = transform(item.image, item.gt_mask)
+                if item.gt_mask is None and masked:
+                    raise ValueError(f"{item.image_path}: expected a mask, found none; set signature_masks")
                 if item.gt_mask is None:
-                    if masked:
-                        path = item.image_path
-                        raise ValueError(f"{path}: expected a mask, found none; set signature_masks")
                     item.gt_mask = torch.zeros(item.image.shape[-2:])  # which a tiler asks for
             batch: Any = (collate or ImageBatch.collate)(items)
             refuse_constant(batch.image, batch.image_path)
@@ -135,7 +131,10 @@ class OnePassFit(MemoryBankMixin, nn.Module):
         if self.trainer.sanity_checking:
             return None
         batch.update(**self.model(batch.image)._asdict())
-        others = [item for item in batch.items if not self._signature.took(item.image_path)]
+        left = [not self._signature.took(path) for path in batch.image_path or [None] * len(batch)]
+        if all(left):
+            return batch
+        others = [item for item, is_left in zip(batch.items, left, strict=True) if is_left]
         return ImageBatch.collate(others) if others else None
 
     def on_test_start(self) -> None:
@@ -156,7 +155,7 @@ class OnePassFit(MemoryBankMixin, nn.Module):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember them again."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        paths, asked = checkpoint["signature_images"]
+        paths, asked = checkpoint.get("signature_images", ([], True))
         self._signature = SignatureImages(frozenset(paths), asked)
 
 

@@ -128,10 +128,17 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             ValueError: for a value that is not allowed; it says which are.
             padim_ace.detect.backbones.WeightsError: if no weights of the backbone are at hand.
         """
-        detector = _detector(preset, statistic, background, covariance, signature, mined_patches, dimensions)
+        chosen = {
+            "statistic": statistic,
+            "background": background,
+            "covariance": covariance,
+            "signature": signature,
+            "patches": mined_patches,
+            "dimensions": dimensions,
+        }
+        detector = _detector(preset, {name: value for name, value in chosen.items() if value is not None})
         source = _source(signature_images, signature_masks, detector)
         # what loggers and checkpoints keep of the arguments has to be plain data
-        layers = None if layers is None else list(layers)
         signature_images = str(signature_images) if isinstance(source, SignatureFolder) else None
         signature_masks = None if signature_masks is None else str(signature_masks)
         super().__init__(
@@ -194,31 +201,17 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
         return super().load_from_checkpoint(*args, **fitted | kwargs)  # type: ignore[return-value]
 
 
-def _detector(
-    preset: str,
-    statistic: str | None,
-    background: str | None,
-    covariance: str | None,
-    signature: str | None,
-    mined_patches: int | None,
-    dimensions: int | None,
-) -> Detector:
-    """The detector that these arguments of the constructor name."""
+def _detector(preset: str, given: dict[str, Any]) -> Detector:
+    """The preset, with what the arguments change in it."""
     scored = [name for name, about in STATISTICS.items() if about.needs_signature]
-    for name, value, known in (("preset", preset, PRESETS), ("statistic", statistic or "ace", scored)):
+    for name, value, known in (
+        ("preset", preset, PRESETS),
+        ("statistic", given.get("statistic", "ace"), scored),
+    ):
         if value not in known:
             raise ValueError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
-    if mined_patches is not None and mined_patches < 1:
-        raise ValueError(f"mined_patches: expected 1 or more, found {mined_patches}")
-    arguments = {
-        "statistic": statistic,
-        "background": background,
-        "covariance": covariance,
-        "signature": signature,
-        "patches": mined_patches,
-        "dimensions": dimensions,
-    }
-    given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
+    if given.get("patches", 1) < 1:
+        raise ValueError(f"mined_patches: expected 1 or more, found {given['patches']}")
     return replace(PRESETS[preset], **given)
 
 
@@ -226,9 +219,7 @@ def _source(images: Any, masks: str | Path | None, detector: Detector) -> Any:
     """Where the signature images come from: a folder's are listed now."""
     is_folder = isinstance(images, str | Path)
     if masks is not None and not is_folder:
-        raise ValueError("signature_masks: expected signature_images to be a folder too; set it")
+        raise ValueError("signature_images: expected a folder, as signature_masks is one, found none; set it")
     if is_folder and masks is None and SIGNATURES[detector.signature].supervision == "masks":
-        raise ValueError(
-            f"{detector.signature} signature: expected masks with {images}, found none; add signature_masks"
-        )
+        raise ValueError(f"signature_masks: expected a folder of masks of {images}, found none; set it")
     return SignatureFolder(images, masks) if is_folder else images

@@ -71,7 +71,7 @@ def _mask_of(stem: Path, files: list[Path], stems: list[Path], folder: str | Pat
     return found[0]
 
 
-def listed(dataset: Any) -> list[tuple[Path | None, bool | None]]:
+def listed(dataset: Any) -> list[tuple[str | None, bool | None]]:
     """The file of each image of a dataset and whether it is anomalous, as far as they are known.
 
     It looks through any nesting of torch's datasets; of those that are not anomalib's it reads the items.
@@ -82,16 +82,18 @@ def listed(dataset: Any) -> list[tuple[Path | None, bool | None]]:
     if isinstance(dataset, ConcatDataset):
         return [entry for part in dataset.datasets for entry in listed(part)]
     if isinstance(dataset, AnomalibDataset):
-        pairs = zip(dataset.samples["image_path"], dataset.samples["label_index"], strict=True)
-        return [(Path(path).resolve(), {0: False, 1: True}.get(label)) for path, label in pairs]
-    items = [dataset[index] for index in range(len(dataset))]
+        columns = dataset.samples["image_path"], dataset.samples["label_index"]
+    else:
+        items = [dataset[index] for index in range(len(dataset))]
+        columns = [item.image_path for item in items], [item.gt_label for item in items]
     return [
-        (
-            None if item.image_path is None else Path(item.image_path).resolve(),
-            None if item.gt_label is None else bool(item.gt_label),
-        )
-        for item in items
+        (_resolved(path), None if label is None or label < 0 else bool(label))
+        for path, label in zip(*columns, strict=True)
     ]
+
+
+def _resolved(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class SignatureImages:
 
     def took(self, path: str | None) -> bool:
         """Whether this image was taken without being asked to: it may not set the threshold as well."""
-        return not self.asked and path is not None and str(Path(path).resolve()) in self.paths
+        return not self.asked and _resolved(path) in self.paths
 
     def refuse_tested(self, dataset: Any) -> None:
         """Stop, or warn where the user named them, if some are of the test set.
@@ -114,9 +116,8 @@ class SignatureImages:
         Raises:
             ValueError: if some are, and the user did not name them.
         """
-        if not self.paths or dataset is None:
-            return
-        if shared := len(self.paths & {str(path) for path, _ in listed(dataset)}):
+        tested = listed(dataset) if self.paths and dataset is not None else []
+        if shared := len(self.paths & {path for path, _ in tested}):
             message = f"signature images: expected none of the test set, found {shared}"
             if not self.asked:
                 raise ValueError(f"{message}; set signature_images to a folder of others")
@@ -136,28 +137,26 @@ def choose(source: Any, training: Any, validation: Any) -> SignatureImages:
         sets = {"signature_images": source}
     synthetic = 0
     for origin, dataset in sets.items():
-        entries = [] if dataset is None else listed(dataset)
-        anomalous = [
-            i for i, (_, label) in enumerate(entries) if label or (label is None and source is not None)
+        # what a user names is anomalous unless it says that it is not
+        entries = [
+            (index, path)
+            for index, (path, label) in enumerate([] if dataset is None else listed(dataset))
+            if label or (label is None and source is not None)
         ]
-        real = [i for i in anomalous if not _is_synthetic(entries[i][0])]
-        synthetic += len(anomalous) - len(real)
+        real = [entry for entry in entries if not Path(entry[1] or "").is_relative_to(SYNTHETIC.resolve())]
+        synthetic += len(entries) - len(real)
         if not real:
             continue
         used = real[::2] if origin == "the validation set" else real
         left = f"; the other {len(real) - len(used)} set the threshold" if used != real else ""
         logger.info("Signature from %d of %d anomalous images of %s%s.", len(used), len(real), origin, left)
-        paths = frozenset(str(entries[i][0]) for i in used)
-        return SignatureImages(paths, source is not None, Subset(dataset, used))
+        paths = frozenset(path for _, path in used if path is not None)
+        return SignatureImages(paths, source is not None, Subset(dataset, [index for index, _ in used]))
     where, found = " or ".join(sets), f"{synthetic} synthetic ones" if synthetic else "none"
     raise ValueError(
         f"signature images: expected real anomalous images in {where}, found {found}; set signature_images "
         "to a folder of some, or take anomalib's Padim (Mahalanobis distance), which needs none"
     )
-
-
-def _is_synthetic(path: Path | None) -> bool:
-    return path is not None and path.is_relative_to(SYNTHETIC.resolve())
 
 
 def refuse_constant(images: Float[Tensor, "batch channel row column"], paths: Sequence | None) -> None:

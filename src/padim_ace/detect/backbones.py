@@ -102,8 +102,7 @@ def load_backbone(
     size: dict[str, Any] = {"img_size": image_size} if image_size and config.fixed_input_size else {}
     finders = {"folder": _from_folder, "package": _from_package, "hub": _from_hub}
     if source == "random":
-        model = timm.create_model(spec.timm_name, features_only=True, out_indices=spec.out_indices, **size)
-        return _finish(name, spec, model, Weights("random", "random", None))
+        return _finish(name, spec, _made(spec, size), Weights("random", "random", None))
     if source not in (*finders, "auto"):
         raise ValueError(f"weights source: expected auto, folder, package, hub or random, found {source!r}")
     tried = []
@@ -136,9 +135,9 @@ def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
     with torch.device("meta"):
         model: Any = timm.create_model(spec.timm_name, features_only=True)
     stages = dict(zip(model.feature_info.module_name(), model.feature_info.reduction(), strict=True))
-    of_paper = [stage for stage, stride in stages.items() if STRIDES[0] <= stride <= STRIDES[1]]
-    wanted = of_paper[:3] if layers is None else list(layers)
-    if len(wanted) < 3 and layers is None or not wanted or not set(wanted) <= set(stages):
+    like_the_papers = [stage for stage, stride in stages.items() if STRIDES[0] <= stride <= STRIDES[1]][:3]
+    wanted = like_the_papers if layers is None else list(layers)
+    if len(wanted) < (3 if layers is None else 1) or not set(wanted) <= set(stages):
         known = ", ".join(f"{stage} (stride {stride})" for stage, stride in stages.items())
         raise ValueError(f"layers: expected some of {known} of {name}, found {layers}; name them")
     config: Any = timm.get_pretrained_cfg(spec.timm_name)
@@ -147,6 +146,12 @@ def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
         timm_name=f"{config.architecture}.{config.tag}".rstrip("."),
         out_indices=tuple(index for index, stage in enumerate(stages) if stage in wanted),
         channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC",
+    )
+
+
+def _made(spec: BackboneSpec, size: dict, **arguments: Any) -> Any:
+    return timm.create_model(
+        spec.timm_name, features_only=True, out_indices=spec.out_indices, **size, **arguments
     )
 
 
@@ -163,7 +168,7 @@ def _from_folder(spec: BackboneSpec, size: dict) -> Found:
     if not folder:
         return "PADIM_ACE_WEIGHTS is not set"
     files = sorted(
-        p for s in ("safetensors", "pth", "bin") for p in Path(folder).glob(f"{spec.timm_name}*.{s}")
+        f for s in ("safetensors", "pth", "bin") for f in Path(folder).glob(f"{spec.timm_name}*.{s}")
     )
     if not files:
         return f"no {spec.timm_name}*.safetensors in PADIM_ACE_WEIGHTS"
@@ -192,18 +197,14 @@ def _from_package(spec: BackboneSpec, size: dict) -> Found:
 
 def _from_hub(spec: BackboneSpec, size: dict) -> Found:
     try:
-        model = timm.create_model(
-            spec.timm_name, pretrained=True, features_only=True, out_indices=spec.out_indices, **size
-        )
+        return _made(spec, size, pretrained=True), Weights("hub", spec.timm_name, None)
     except Exception as error:  # the hub client raises many kinds; each means that there are no weights
-        lines = str(error).strip().splitlines() or [""]
-        return f"timm's hub: {type(error).__name__}: {lines[0]}"
-    return model, Weights("hub", spec.timm_name, None)
+        return f"timm's hub: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _loaded(spec: BackboneSpec, size: dict, state: Mapping[str, Tensor], weights: Weights) -> Found:
     """The feature extractor with a whole model's tensors, or those of its first stages, strictly."""
-    model = timm.create_model(spec.timm_name, features_only=True, out_indices=spec.out_indices, **size)
+    model = _made(spec, size)
     wanted = model.state_dict()
     renamed = {_flat_name(key, wanted): value for key, value in state.items()}
     # timm's own models count batches in a buffer that files may leave out; it is not used in evaluation
@@ -224,9 +225,9 @@ def _loaded(spec: BackboneSpec, size: dict, state: Mapping[str, Tensor], weights
 
 
 def _flat_name(key: str, wanted: Mapping[str, Tensor]) -> str:
-    """timm's feature extractors write ``stages_0.x`` for the whole model's ``stages.0.x``."""
-    if key in wanted:
-        return key
+    """timm's feature extractors write ``stages_0.x`` or ``model.stages.0.x`` for a model's ``stages.0.x``."""
+    if key in wanted or f"model.{key}" in wanted:
+        return key if key in wanted else f"model.{key}"
     head, _, rest = key.partition(".")
     index, _, tail = rest.partition(".")
     return f"{head}_{index}.{tail}" if index.isdigit() else key
