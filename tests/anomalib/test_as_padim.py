@@ -143,7 +143,7 @@ def test_int8_exports_load_and_agree_within_their_bound(trained, exports, files,
     for compression, bound in (
         (CompressionType.INT8_PTQ, 0.05),
         (CompressionType.INT8, 0.05),
-        (CompressionType.FP16, 1e-3),
+        (CompressionType.FP16, 0.01),
     ):
         path = runner.export(
             fitted, "openvino", export_root=compression.value, compression_type=compression, datamodule=module
