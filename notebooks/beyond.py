@@ -78,7 +78,8 @@ figures.show(
 # - *pooling* the covariances and keeping a mean at each place: near the shared background with a signature. PaDiM alone
 #   loses less by it than by sharing the mean too, and is best per patch.
 # - *refining* a mined signature, each patch weighted by its own cosine with it: a lower mean image AUROC on every dataset.
-# - the *matched filter*: Kelly's statistic is above it or equal, up to a twentieth of a point, in image and pixel AUROC.
+# - the *matched filter*: with every signature its mean image AUROC is at most that of Kelly's statistic, and its pixel AUROC the
+#   same to a tenth of a point.
 # - *masked* signatures of few images: five were enough to pass PaDiM in the columns of Table 1, but for the pixels of SSDD, where it took twenty.
 #
 # Every detector is scored in the same pass over the same images; a seed draws the split and the features. The tables say

@@ -227,12 +227,14 @@ show(
 # background, and held against the same images without that fill (an AUROC of 0.5 is chance):
 
 # %% tags=["hide-input"]
-wide = fill.pivot(index="measure", columns="dataset", values="value")
+forms = {measure: ".0f" if measure.endswith("images") else ".3f" for measure in deviations.FILL}
+fill["text"] = [number_text(value, forms[name]) for name, value in zip(fill["measure"], fill["value"], strict=True)]
+wide = fill.pivot(index="measure", columns="dataset", values="text")
 wide = wide.loc[[measure for measure in deviations.FILL if measure in wide.index]]
 wide = wide.rename(columns=dataset_title).reset_index()
 wide["measure"] = wide["measure"].map(deviations.FILL)
 caption = "How well the fill is told from background (fractions, and counts)."
-html_tables.table(wide.rename(columns={"measure": "Measure"}), caption, "fill", ".3f")
+html_tables.table(wide.rename(columns={"measure": "Measure"}), caption, "fill")
 
 # %% [markdown]
 # A high image AUROC on such a benchmark can thus be had without finding a single target, and says nothing by itself about
