@@ -98,7 +98,8 @@ bench-prepare: $(ENVIRONMENT)  ## time the preparation of the data
 
 .PHONY: lock
 lock: $(ENVIRONMENT)  ## write constraints.txt from what .venv holds
-	$(BIN)/python scripts/lock.py
+	@{ grep '^#' constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude padim-ace --exclude pip 2>/dev/null; } > .lock
+	@mv .lock constraints.txt
 
 .PHONY: clean
 clean:  ## remove what a run makes (build/, the book), keep .venv and results/

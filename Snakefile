@@ -7,7 +7,10 @@
 import ast
 import json
 import os
+import shlex
 from pathlib import Path
+
+import yaml
 
 if not config:
     configfile: "config/demo.yaml"
@@ -16,17 +19,38 @@ PROFILE = config["profile"]
 BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
-DRAWING = {"figures", "html_tables", "published", "tables"}  # modules that show numbers and make none
-MEASURED = ["fill", "clamp", "histograms", "areas"]  # tables beside scores.csv
+FIRST = config["backbones"][0]
+BESIDE = ["not_run", "supervision", "selection", "clamp", "histograms", "areas"]  # tables that each run writes
 
-# The page of a result shows the committed numbers of its own profile, whichever profile is being built.
-SHOWN = {"table_1": "paper", "table_2": "paper", "table_3": "paper", "table_4": "paper", "ledger": "paper"}
-SHOWN |= {"table_demo": "demo", "deviations": "paper", "beyond": "paper"}
-SHOWN = {page: profile for page, profile in SHOWN.items() if Path(f"notebooks/{page}.py").is_file()}
-LOCALISED = ["mstar", "ssdd", "hrsid", "demo_vehicle", "demo_sea", "demo_harbour"]
-RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[config["backbones"][0], "baselines"])
+# What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
+# module that only draws: all that follows from it would be too.
+MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
+ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines", "fill_visibility"], MEASURE)
+SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "data_prep"]
+
+
+def parameters(notebook):
+    """The parameters of a notebook with their defaults, from its cell of parameters."""
+    cell = Path(f"notebooks/{notebook}.py").read_text().split('# %% tags=["parameters"]\n')[1].split("\n# %%")[0]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell).body}
+
+
+# A page of results is a notebook that reads a folder `results` and writes nothing. It shows the committed numbers of
+# the profile that its default names, whichever profile is being built.
+PARAMETERS = {path.stem: parameters(path.stem) for path in sorted(Path("notebooks").glob("*.py"))}
+SHOWN = {
+    name: Path(values["results"]).name
+    for name, values in PARAMETERS.items()
+    if "results" in values and name not in ROOMS
+}
+# The paper's Tables 2 to 4 are one notebook, told by a parameter which.
+NUMBERED = {f"table_{number}": number for number in (2, 3, 4)}
+SHOWN |= dict.fromkeys(NUMBERED, SHOWN.pop("table"))
+# The images of a dataset of another profile are not at hand: its page says how to build them.
+LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
+RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "fill_visibility", "image_scores", "use_your_own"]
+PAGES = [*SHOWN, "fill_visibility", "use_your_own"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -34,7 +58,7 @@ PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run e
 # What a failed notebook printed stays in build/<profile>/running.
 RUN = (
     f"mkdir -p {BUILD}/running && "
-    "papermill {input.notebook} {params.running} -k python3 --log-output --no-progress-bar {params.values} "
+    "papermill {input.notebook} {params.running} -k python3 --cwd . --log-output --no-progress-bar {params.values} "
     "2>&1 | grep --line-buffered -v 'TCP without encryption' && "
     "python scripts/book.py stamp {params.running} {output.page} {input}"
 )
@@ -44,40 +68,20 @@ def running(wildcards, output):
     return f"{BUILD}/running/{Path(output.page).name}"
 
 
-def yaml(name, value):
-    """A parameter that is a list or a mapping, as papermill's command line takes it."""
-    return f"-y '{json.dumps({name: value})}' "
-
-
-def modules(source, found=None):
-    """The project's own modules that a Python file imports, and that those import: a change in one reruns it."""
-    found = set() if found is None else found
-    for node in ast.walk(ast.parse(Path(source).read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{name}" for name in names)]
-        for name in names:
-            path = name.replace(".", "/").replace("padim_ace/", "src/padim_ace/")
-            path = f"{path}/__init__.py" if Path(path).is_dir() else f"{path}.py"
-            if path.startswith(("src/", "data_prep/")) and path not in found and Path(path).is_file():
-                found.add(path)
-                modules(path, found)
-    return sorted(found)
+def given(**values):
+    """Parameters as papermill's command line takes them, quoted for the shell."""
+    return shlex.join(word for name, value in values.items() for word in ("-y", json.dumps({name: value})))
 
 
 def common(name):
-    """What every notebook depends on beside its data: its source, the modules, the lock file.
-
-    A notebook that makes data is not run again for a module that only draws: all that follows from it would be too.
-    """
-    found = modules(f"notebooks/{name}.py")
-    if name in ("prepare", "score", "baselines", "fill_visibility", "image_scores"):
-        found = [path for path in found if Path(path).stem not in DRAWING]
-    return {"notebook": f"notebooks/{name}.ipynb", "modules": found, "lock": "constraints.txt"}
+    """What every notebook depends on beside its data: its source, the modules of its rooms, the lock file."""
+    rooms = [Path(room) for room in ROOMS.get(name, SHOW)]
+    modules = {str(path) for room in rooms for path in ([room] if room.is_file() else room.rglob("*.py"))}
+    return {"notebook": f"notebooks/{name}.ipynb", "modules": sorted(modules), "lock": "constraints.txt"}
 
 
 wildcard_constraints:
-    dataset="[a-z_]+",
+    dataset="[a-z0-9_]+",
     backbone="(?!baselines)[a-z0-9_]+",
 
 
@@ -90,9 +94,8 @@ localrules:
 rule all:
     input:
         "book/_build/html/index.html",
-        f"{RESULTS}/scores.csv",
-        f"{RESULTS}/provenance.json",
-        expand(f"{RESULTS}/{{name}}.csv", name=MEASURED),
+        expand(f"{RESULTS}/{{name}}", name=["scores.csv", "provenance.json", "seeds.json", "fill.csv"]),
+        expand(f"{RESULTS}/{{name}}.csv", name=BESIDE),
         expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=DATASETS),
         expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS),
         expand(f"{BUILD}/notebooks/{{page}}.ipynb", page=PAGES),
@@ -116,24 +119,29 @@ rule prepare:
         page=f"{BUILD}/notebooks/prepare_{{dataset}}.ipynb",
     params:
         running=running,
-        values=lambda wildcards: preparation(wildcards.dataset, dict(config["datasets"][wildcards.dataset]))
-        + "-p processes 2",
+        values=lambda wildcards: given(
+            dataset=wildcards.dataset,
+            data=os.environ.get("PADIM_ACE_DATA", ""),
+            raw=f"{BUILD}/raw/{wildcards.dataset}",
+            out=f"{BUILD}/prepared/{wildcards.dataset}",
+            processes=2,
+            settings=config["datasets"][wildcards.dataset],
+        ),
     threads: 1
     shell:
         RUN
 
 
-def preparation(dataset, settings):
-    source = settings.pop("of", dataset)
-    values = f"-r dataset {source} -r data '{os.environ.get('PADIM_ACE_DATA', '')}' "
-    values += f"-r raw {BUILD}/raw/{dataset} -r out {BUILD}/prepared/{dataset} "
-    return values + yaml("settings", settings)
-
-
-def scoring(dataset, run):
-    values = f"-r dataset {dataset} -r profile {PROFILE} -r prepared {BUILD}/prepared/{dataset} "
-    values += f"-r out {BUILD}/score/{run} -r device {config['device']} " + yaml("seeds", config["seeds"])
-    return values + " ".join(f"-p {name} {config[name]}" for name in ("image_size", "batch_size", "threads"))
+def scoring(dataset, run, **more):
+    settings = {name: config[name] for name in ("device", "seeds", "image_size", "batch_size", "threads")}
+    return given(
+        dataset=dataset,
+        profile=PROFILE,
+        prepared=f"{BUILD}/prepared/{dataset}",
+        out=f"{BUILD}/score/{run}",
+        **settings,
+        **more,
+    )
 
 
 rule score:
@@ -141,17 +149,16 @@ rule score:
         **common("score"),
         manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
     output:
-        scores=f"{BUILD}/score/{{dataset}}-{{backbone}}/scores.csv",
-        provenance=f"{BUILD}/score/{{dataset}}-{{backbone}}/provenance.json",
-        maps=f"{BUILD}/score/{{dataset}}-{{backbone}}/maps.npz",
-        images=f"{BUILD}/score/{{dataset}}-{{backbone}}/image_scores.npz",
-        studies=expand(f"{BUILD}/score/{{{{dataset}}}}-{{{{backbone}}}}/{{name}}.csv", name=["supervision", "selection"]),
-        seeds=f"{BUILD}/score/{{dataset}}-{{backbone}}/seeds.json",
+        **{
+            Path(name).stem: f"{BUILD}/score/{{dataset}}-{{backbone}}/{name}"
+            for name in ("scores.csv", "provenance.json", "seeds.json", "maps.npz")
+        },
         page=f"{BUILD}/notebooks/score_{{dataset}}-{{backbone}}.ipynb",
     params:
         running=running,
-        values=lambda wildcards: f"-r backbone {wildcards.backbone} "
-        + scoring(wildcards.dataset, f"{wildcards.dataset}-{wildcards.backbone}"),
+        values=lambda wildcards: scoring(
+            wildcards.dataset, f"{wildcards.dataset}-{wildcards.backbone}", backbone=wildcards.backbone
+        ),
     threads: config["threads"]
     shell:
         RUN
@@ -162,9 +169,10 @@ rule baselines:
         **common("baselines"),
         manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
     output:
-        scores=f"{BUILD}/score/{{dataset}}-baselines/scores.csv",
-        provenance=f"{BUILD}/score/{{dataset}}-baselines/provenance.json",
-        not_run=f"{BUILD}/score/{{dataset}}-baselines/not_run.csv",
+        **{
+            Path(name).stem: f"{BUILD}/score/{{dataset}}-baselines/{name}"
+            for name in ("scores.csv", "provenance.json", "not_run.csv")
+        },
         page=f"{BUILD}/notebooks/baselines_{{dataset}}.ipynb",
     params:
         running=running,
@@ -178,11 +186,11 @@ rule collect:
     input:
         scores=expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS),
         provenance=expand(f"{BUILD}/score/{{run}}/provenance.json", run=RUNS),
-        not_run=expand(f"{BUILD}/score/{{dataset}}-baselines/not_run.csv", dataset=DATASETS),
     output:
         scores=f"{RESULTS}/scores.csv",
         provenance=f"{RESULTS}/provenance.json",
-        joined=expand(f"{RESULTS}/{{name}}", name=["not_run.csv", "supervision.csv", "selection.csv", "seeds.json"]),
+        seeds=f"{RESULTS}/seeds.json",
+        beside=expand(f"{RESULTS}/{{name}}.csv", name=BESIDE),
     run:
         from padim_ace.experiment.results import collect
 
@@ -198,46 +206,29 @@ rule fill_visibility:
         page=f"{BUILD}/notebooks/fill_visibility.ipynb",
     params:
         running=running,
-        values=yaml("prepared", [f"{BUILD}/prepared/{dataset}" for dataset in config["erased"]])
-        + yaml("every", list(config["erased"].values()))
-        + f"-r results {RESULTS} -r backbone {config['backbones'][0]} -p threads {config['threads']}",
+        values=given(
+            prepared=[f"{BUILD}/prepared/{dataset}" for dataset in config["erased"]],
+            every=list(config["erased"].values()),
+            results=RESULTS,
+            backbone=FIRST,
+            threads=config["threads"],
+        ),
     threads: config["threads"]
     shell:
         RUN
 
 
-rule image_scores:
-    input:
-        **common("image_scores"),
-        images=expand(f"{BUILD}/score/{{dataset}}-{config['backbones'][0]}/image_scores.npz", dataset=DATASETS),
-        prepared=expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=DATASETS),
-    output:
-        tables=expand(f"{RESULTS}/{{name}}.csv", name=["clamp", "histograms", "areas"]),
-        page=f"{BUILD}/notebooks/image_scores.ipynb",
-    params:
-        running=running,
-        values=yaml("runs", [f"{BUILD}/score/{dataset}-{config['backbones'][0]}" for dataset in DATASETS])
-        + yaml("prepared", [f"{BUILD}/prepared/{dataset}" for dataset in DATASETS])
-        + f"-r results {RESULTS}",
-    shell:
-        RUN
-
-
 def shown(wildcards):
-    """The results that a page shows: all those of its profile if it is the one being built, else what is committed."""
+    """The results of a page's profile: those of this run if it is the one being built, else what is committed."""
     profile = SHOWN[wildcards.page]
-    names = ["scores.csv", "provenance.json", "not_run.csv"]
-    names += {
-        "deviations": ["fill.csv", "clamp.csv", "histograms.csv"],
-        "beyond": ["supervision.csv", "selection.csv", "seeds.json", "areas.csv"],
-    }.get(wildcards.page, [])
+    names = ["scores.csv", "provenance.json", "seeds.json", "fill.csv", *(f"{name}.csv" for name in BESIDE)]
     paths = [f"results/{profile}/{name}" for name in names]
     return paths if profile == PROFILE else [path for path in paths if Path(path).is_file()]
 
 
 rule result_page:
     input:
-        unpack(lambda wildcards: common(wildcards.page)),
+        unpack(lambda wildcards: common("table" if wildcards.page in NUMBERED else wildcards.page)),
         results=shown,
         published="book/published.csv",
     output:
@@ -246,8 +237,7 @@ rule result_page:
         page="|".join(SHOWN),
     params:
         running=running,
-        values=lambda wildcards: f"-r results results/{SHOWN[wildcards.page]} "
-        + ("" if wildcards.page == "table_demo" else "-r published book/published.csv"),
+        values=lambda wildcards: given(table=NUMBERED[wildcards.page]) if wildcards.page in NUMBERED else "",
     shell:
         RUN
 
@@ -260,27 +250,26 @@ rule use_your_own:
         page=f"{BUILD}/notebooks/use_your_own.ipynb",
     params:
         running=running,
-        values=f"-r images {BUILD}/prepared/{config['use_your_own']['dataset']} -r out {BUILD}/use_your_own "
-        + f"-r backbone {config['backbones'][0]} -p every {config['use_your_own']['every']}",
+        values=given(
+            images=f"{BUILD}/prepared/{config['use_your_own']['dataset']}",
+            out=f"{BUILD}/use_your_own",
+            backbone=FIRST,
+            every=config["use_your_own"]["every"],
+        ),
     threads: 2
     shell:
         RUN
 
 
 rule localisation:
-    # The images of a dataset of the other profile are not at hand: its page says how to build them.
     input:
         **common("figure_localisation"),
-        maps=lambda wildcards: (
-            f"{BUILD}/score/{wildcards.dataset}-{config['backbones'][0]}/maps.npz"
-            if wildcards.dataset in DATASETS
-            else []
-        ),
+        maps=lambda wildcards: f"{BUILD}/score/{wildcards.dataset}-{FIRST}/maps.npz" if wildcards.dataset in DATASETS else [],
     output:
         page=f"{BUILD}/notebooks/localisation_{{dataset}}.ipynb",
     params:
         running=running,
-        values=lambda wildcards, input: f"-r dataset {wildcards.dataset} -r maps '{input.maps}'",
+        values=lambda wildcards, input: given(dataset=wildcards.dataset, maps=f"{input.maps}"),
     shell:
         RUN
 
@@ -291,7 +280,7 @@ rule book:
         results=["results/demo/scores.csv", "results/paper/scores.csv"],
         prose=sorted(str(path) for path in Path("book").rglob("*") if path.is_file() and "_build" not in path.parts),
         script="scripts/book.py",
-        documented=sorted(str(path) for folder in ("src/padim_ace", "data_prep") for path in Path(folder).rglob("*.py")),
+        documented=common("book")["modules"],
     output:
         "book/_build/html/index.html",
     params:

@@ -1,61 +1,76 @@
-"""Command line: `python -m data_prep DATASET --raw … --out … [name=value …]`, `… unpack ARCHIVE FOLDER`."""
+"""Command line: `python -m data_prep DATASET --out …`, `… unpack ARCHIVE FOLDER`; `--help` says the rest."""
 
-import argparse
-import ast
-import dataclasses
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
-from data_prep import DATASETS, DataError, prepare
+import click
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from data_prep import DATASETS, DataError, Dataset, prepare
 from data_prep.archives import unpack
+from data_prep.dataset import Run
+
+SIGNS: dict[type, str] = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"expected name=value, found {text!r}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+def _option(name: str, field: FieldInfo, default: Any) -> click.Option:
+    """The option of a field: its words, its range and its default; `prepare` checks its value."""
+    dashed, parts = f"--{name.replace('_', '-')}", typing.get_args(field.annotation)
+    limits = [
+        f"{SIGNS[type(b)]} {getattr(b, type(b).__name__.lower()):g}"
+        for b in field.metadata
+        if type(b) in SIGNS
+    ]
+    said = f"{field.description} ({', '.join([*limits, f'default: {default}'.lower()])})"
+    if field.annotation is bool:
+        return click.Option([dashed], is_flag=True, default=None, help=said)
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return click.Option([dashed], type=click.Choice(parts), help=said)
+    kinds = [getattr(part, "__name__", "") for part in parts or [field.annotation]]
+    return click.Option([dashed], help=said, metavar="|".join(kinds).replace("NoneType", "none"))
+
+
+def _command(name: str, dataset: Dataset) -> click.Command:
+    def run(raw: Path | None, out: Path, **values: Any) -> None:
+        given = {key: value for key, value in values.items() if value is not None}
+        click.echo(prepare(name, raw, out, **given))
+
+    where = dataset.layout + " (default: in $PADIM_ACE_DATA)" * bool(dataset.folder)
+    raw = click.Option(["--raw"], type=FOLDER, help=where or "where to simulate (default: beside --out)")
+    out = click.Option(["--out"], type=FOLDER, required=True, help="the prepared dataset")
+    fields = {**Run.model_fields, **dataset.parameters.model_fields}.items()
+    options = [_option(key, field, dataset.defaults.get(key, field.default)) for key, field in fields]
+    about = [f"Prepare {dataset.title}.", dataset.site and f"To get: {dataset.files}, from {dataset.site}."]
+    about.append(dataset.licence and f"Licence: {dataset.licence}.")
+    return click.Command(
+        name, params=[raw, out, *options], callback=run, help="\n\n".join(filter(None, about))
+    )
+
+
+@click.command
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack a downloaded zip, tar or rar safely."""
+    click.echo(f"{len(unpack(archive, folder))} files in {folder}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0, or 1 after a one-line error."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare a SAR dataset.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="DATASET | unpack")
-    for name, kind in DATASETS.items():
-        command = commands.add_parser(name, help=f"prepare {name}")
-        command.add_argument(
-            "--raw", type=Path, help="the raw release (simulated datasets: where to simulate)"
-        )
-        command.add_argument("--out", type=Path, required=True, help="the prepared dataset")
-        command.add_argument("--seed", type=int, default=0, help="decides fill and simulation (default: 0)")
-        command.add_argument("--processes", type=int, default=1, help="worker processes (default: 1)")
-        fields = ", ".join(field.name for field in dataclasses.fields(kind.parameters))
-        command.add_argument("settings", nargs="*", type=_setting, help=f"name=value of: {fields}")
-    command = commands.add_parser("unpack", help="unpack a downloaded zip, tar or rar safely")
-    command.add_argument("archive", type=Path)
-    command.add_argument("folder", type=Path)
-    options = parser.parse_args(arguments)
+    """Run the command line; 0, or another number after a one-line error."""
+    commands = {name: _command(name, dataset) for name, dataset in DATASETS.items()} | {"unpack": _unpack}
+    group = click.Group("data_prep", commands, help="Prepare a SAR dataset, or unpack an archive of one.")
     try:
-        if options.command == "unpack":
-            print(f"{len(unpack(options.archive, options.folder))} files in {options.folder}")
-        else:
-            settings = dict(options.settings)
-            out = prepare(
-                options.command,
-                options.raw,
-                options.out,
-                seed=options.seed,
-                processes=options.processes,
-                **settings,
-            )
-            print(out)
+        group.main(arguments, prog_name="python -m data_prep", standalone_mode=False)
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
+        click.echo(f"error: {error}", err=True)
         return 1
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        return 2
     return 0
 
 

@@ -1,31 +1,33 @@
 """Target-erased normals, for every dataset whose images come with masks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from pydantic import Field
 
+from data_prep.dataset import Item, Record
 from data_prep.errors import DataError, NoBackground
-from data_prep.prepared import Item, Record
 from data_prep.target_removal import KMeansRemoval, image_rng, remove_by_kmeans, remove_by_mask
 
-REMOVALS = ("mask", "kmeans", "none")
+NO_NORMAL = "images that k-means took for target from edge to edge, without a normal copy"
+NO_DATA = "images with pixels that hold no data, left black"
 
 
-@dataclass(frozen=True)
 class RemovalParameters(KMeansRemoval):
-    """How normals are made from images with targets.
+    """How normals are made from images with targets."""
 
-    `mask` fills the dilated mask, `kmeans` finds target and shadow itself as on MSTAR, `none` makes none.
-    """
-
-    removal: str = "mask"
-    dilation: int = 35  # side of the square that grows the mask, px; used by `mask`
-
-    def __post_init__(self) -> None:
-        """Raise `DataError` for an unknown removal."""
-        if self.removal not in REMOVALS:
-            raise DataError("removal", f"one of {', '.join(REMOVALS)}", repr(self.removal), "change it")
+    removal: Annotated[
+        Literal["mask", "kmeans", "none"],
+        Field(
+            description="how normals are made of anomalous images: `mask` fills the dilated mask, `kmeans` "
+            "finds target and shadow itself as on MSTAR, `none` makes none"
+        ),
+    ] = "mask"
+    dilation: Annotated[
+        int, Field(ge=1, le=1001, description="side of the square that grows a mask before the fill, px")
+    ] = 35
 
 
 def anomalous_and_erased(
@@ -34,6 +36,8 @@ def anomalous_and_erased(
     mask: Bool[np.ndarray, "row column"] | None,
     parameters: RemovalParameters,
     seed: int,
+    valid: Bool[np.ndarray, "row column"] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> list[Record]:
     """The image as it is, and (unless `removal` is `none`) its copy without targets.
 
@@ -41,23 +45,22 @@ def anomalous_and_erased(
     k-means takes the whole of an image with a known mask for its target, no copy is made of it.
     """
     rng = image_rng(seed, item.name)
-    erased, removed, failed = None, None, False
+    erased, removed = None, None
     try:
         if parameters.removal == "kmeans":
-            erased, filled = remove_by_kmeans(image, rng, parameters)
+            erased, filled = remove_by_kmeans(image, rng, parameters, valid)
             removed = None if mask is None else float(filled[mask].mean())
             mask = filled if mask is None else mask
         elif parameters.removal == "mask":
             if mask is None:
-                raise DataError("", "a mask to remove targets by", "none", "add it or set removal=kmeans")
-            erased = remove_by_mask(image, mask, rng, parameters.dilation)
+                raise DataError("", "a mask to remove targets by", "none", "add it or set removal to kmeans")
+            erased = remove_by_mask(image, mask, rng, parameters.dilation, valid)
     except DataError as error:
-        failed = isinstance(error, NoBackground) and parameters.removal == "kmeans" and mask is not None
-        if not failed:
+        if not (isinstance(error, NoBackground) and parameters.removal == "kmeans" and mask is not None):
             raise error.at(item.files[0]) from None
-    record = Record(
-        item.name, "anomalous", item.split, item.category, item.source, image, mask, failed=failed
-    )
+        notes += (NO_NORMAL,)
+    about = (item.split, item.category, item.source)
+    record = Record(item.name, "anomalous", *about, image, mask, valid=valid, notes=notes)
     if erased is None:
         return [record]
     return [record, replace(record, label="normal", image=erased, mask=None, removed=removed)]

@@ -8,11 +8,12 @@ class DataError(ValueError):
 
     def __init__(self, where: Path | str, expected: str, found: str, advice: str) -> None:
         """The four parts of the message; `where` is a file, a folder or a parameter."""
-        super().__init__(str(where), expected, " ".join(found.split()), advice)
+        super().__init__(str(where), *(" ".join(part.split()) for part in (expected, found, advice)))
 
     def __str__(self) -> str:
         """The message, in one line."""
         where, expected, found, advice = self.args
+        where = where if where.isprintable() else ascii(where)
         return f"{where}: expected {expected}, found {found}; {advice}"
 
     def at(self, where: Path | str) -> "DataError":

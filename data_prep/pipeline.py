@@ -1,13 +1,14 @@
-"""From a raw release to the prepared layout: `prepare`, and the registry of datasets."""
+"""From a raw release to the prepared layout: `prepare`."""
 
-import dataclasses
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,40 +16,23 @@ import PIL
 from tqdm import tqdm
 
 from data_prep import prepared
-from data_prep.datasets import folder, hrsid, mstar, ssdd
+from data_prep.dataset import Item, Parameters, Record, Report, Run, checked
+from data_prep.datasets import DATASETS
 from data_prep.errors import DataError
-from data_prep.prepared import Item, Record
-from data_prep.simulation import simulate
-from data_prep.simulation.scenes import SCENES
+from data_prep.files import sha256, system_error
 
-
-class Dataset(NamedTuple):
-    """How a dataset is read: its parameters, the list of its items with a report, the images of an item."""
-
-    parameters: type
-    items: Callable[[Path, Any], tuple[list[Item], dict[str, Any]]]
-    load: Callable[[Item, Any, int], list[Record]]
-    defaults: dict[str, Any] = {}  # where they differ from those of `parameters`
-
-
-DATASETS = {
-    "mstar": Dataset(mstar.Parameters, mstar.items, mstar.load),
-    "ssdd": Dataset(ssdd.Parameters, ssdd.items, ssdd.load),
-    "hrsid": Dataset(hrsid.Parameters, hrsid.items, hrsid.load),
-    "folder": Dataset(folder.Parameters, folder.items, folder.load),
-} | {
-    name: Dataset(
-        simulate.Parameters,
-        partial(simulate.items, name),
-        simulate.load,
-        {"looks": scene.looks, "removal": scene.removal, "scenes": scene.scenes},
-    )
-    for name, scene in SCENES.items()
-}
+EMPTY_TILES = "images with tiles that hold no data, left out"
+FIRST = 10  # names that the report gives of those that a note is about
 
 
 def prepare(
-    dataset: str, raw: Path | None, out: Path, *, seed: int = 0, processes: int = 1, **parameters: Any
+    dataset: str,
+    raw: Path | str | None,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    processes: int = 1,
+    **parameters: Any,
 ) -> Path:
     """Prepare a dataset; the folder `out`, in the layout of `data_prep.prepared`.
 
@@ -57,80 +41,151 @@ def prepare(
 
     Args:
         dataset: A name of `DATASETS`.
-        raw: The raw release (docs: get_data). Simulated datasets are simulated there where it is empty;
-            None: beside `out`.
+        raw: The raw release, or the folder that holds it in a subfolder (docs: get_data); None: the folder
+            that the environment variable PADIM_ACE_DATA names. Simulated datasets are simulated there; None:
+            beside `out`.
         out: The prepared dataset: an empty folder, a new one, or one prepared before.
         seed: Decides the fill, and the simulation.
         processes: Worker processes.
-        parameters: Fields of the dataset's `Parameters`.
+        parameters: Fields of the dataset's `parameters`.
 
     Raises:
-        DataError: one line, where anything is not as it should be; what is finished stays for the next run.
+        DataError: One line, if anything is not as it should be; what is finished stays for the next run.
     """
     if dataset not in DATASETS:
         raise DataError("dataset", f"one of {', '.join(DATASETS)}", repr(dataset), "change the parameter")
-    kind, out = DATASETS[dataset], Path(out)
-    known = {field.name for field in dataclasses.fields(kind.parameters)}
-    for unknown in sorted(set(parameters) - known):
-        raise DataError(
-            "parameter", f"one of {dataset}'s ({', '.join(sorted(known))})", repr(unknown), "rename it"
-        )
-    settings = kind.parameters(**(kind.defaults | parameters))
-    if dataset in SCENES:
-        raw = Path(raw) if raw is not None else out.with_name(f"{out.name}_raw")
-        simulate.simulate(dataset, raw, settings, seed)
-    if raw is None:
-        raise DataError("raw", f"the folder of the raw release of {dataset}", "None", "give it")
-    items, report = kind.items(Path(raw), settings)
+    run = checked(Run, {"seed": seed, "processes": processes})
+    settings = checked(DATASETS[dataset].parameters, {**DATASETS[dataset].defaults, **parameters})
+    out = Path(out)
+    try:
+        return _prepare(dataset, DATASETS[dataset].find(raw, out), out, run, settings)
+    except OSError as error:
+        raise system_error(error, Path(error.filename or out), "to read or write it") from None
+
+
+def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters) -> Path:
+    kind = DATASETS[dataset]
+    if kind.simulate:
+        kind.simulate(raw, settings, run.seed)
+    items, report = kind.items(raw, settings)
     _check_names(items)
     checksums = _checksums(items)
     header = {
         "dataset": dataset,
-        "seed": seed,
-        "parameters": prepared.parameters_json(settings),
-        **_versions(),
+        "seed": run.seed,
+        "parameters": settings.model_dump(mode="json"),
+        "code": prepared.code_checksum(),
+        "versions": {"numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__},
     }
     journal = prepared.Journal(out, header)
     entries = {item.name: journal.finished(item.name, checksums[item.name]) for item in items}
     todo = [item for item in items if entries[item.name] is None]
-    work = partial(_work, dataset, settings, seed, out)
+    work = partial(_work, dataset, settings, run.seed, out)
     with tqdm(
         total=len(items), initial=len(items) - len(todo), desc=f"prepare {dataset}", unit="image"
     ) as bar:
-        for entry in _run(work, todo, processes):
+        for entry in _run(work, todo, run.processes):
             entry["raw"] = checksums[entry["item"]]
             journal.add(entry)
             entries[entry["item"]] = entry
             bar.update()
-    rows = [row for entry in entries.values() if entry for row in entry["rows"]]
+    done = [entry for entry in entries.values() if entry]
+    rows = [row for entry in done for row in entry["rows"]]
     if not rows:
         raise DataError(raw, f"images of {dataset}", "none", "check the path")
-    removed = [entry["removed"] for entry in entries.values() if entry and entry["removed"] is not None]
+    listing = "".join(
+        f"{checksums[item.name]} {item.source}\n" for item in sorted(items, key=lambda i: i.source)
+    )
+    raw_files = {"items": len(items), "sha256": hashlib.sha256(listing.encode()).hexdigest()}
+    prepared.finish(out, rows, header | {"raw": raw_files, "report": report | _noted(done)})
+    return out
+
+
+def _noted(done: list[dict[str, Any]]) -> Report:
+    """What the items have to report, together: notes and the images they are about, what was removed."""
+    report: Report = {}
+    named: dict[str, list[str]] = defaultdict(list)
+    for entry in done:
+        for note in entry["notes"]:
+            named[note].append(entry["item"])
+    if named:
+        report["notes"] = {
+            note: {"images": len(names), "first": sorted(names)[:FIRST]}
+            for note, names in sorted(named.items())
+        }
+    removed = [entry["removed"] for entry in done if entry["removed"] is not None]
     if removed:
         report["target_pixels_removed"] = {
             "mean_share": round(float(np.mean(removed)), 4),
             "images_under_half": int(np.count_nonzero(np.array(removed) < 0.5)),
             "images": len(removed),
         }
-    failed = sorted(name for name, entry in entries.items() if entry and entry["failed"])
-    if failed:
-        report["without_normal"] = failed
-    listing = "".join(
-        f"{checksums[item.name]} {item.source}\n" for item in sorted(items, key=lambda i: i.source)
-    )
-    raw_files = {"items": len(items), "sha256": hashlib.sha256(listing.encode()).hexdigest()}
-    prepared.finish(out, rows, header | {"raw": raw_files, "report": report})
-    return out
+    return report
 
 
-def _work(dataset: str, settings: Any, seed: int, out: Path, item: Item) -> dict[str, Any]:
-    """One item: read, remove targets, write; its entry of the journal."""
+def _work(dataset: str, settings: Parameters, seed: int, out: Path, item: Item) -> dict[str, Any]:
+    """One item: read, remove targets, cut, write; its entry of the journal."""
     cv2.setNumThreads(1)  # the processes share the cores already
-    records = DATASETS[dataset].load(item, settings, seed)
-    rows = [prepared.write_record(out, record) for record in records]
-    removed = [record.removed for record in records if record.removed is not None]
-    failed = any(record.failed for record in records)
-    return {"item": item.name, "rows": rows, "removed": removed[0] if removed else None, "failed": failed}
+    try:
+        records = DATASETS[dataset].load(item, settings, seed)
+        notes = {note for record in records for note in record.notes}
+        removed = [record.removed for record in records if record.removed is not None]
+        if settings.tile_size:
+            tiles = list(cut(records, settings.tile_size, settings.overlap))
+            notes |= {EMPTY_TILES} if None in tiles else set()
+            records = [tile for tile in tiles if tile is not None]
+        rows = [prepared.write_record(out, record) for record in records]
+    except DataError as error:
+        raise error.at(item.files[0]) if error.args[0] in ("", "image") else error from None
+    except MemoryError:
+        advice = "set tile_size, or use fewer processes"
+        raise DataError(item.files[0], "memory for the image", "too little", advice) from None
+    return {
+        "item": item.name,
+        "rows": rows,
+        "removed": removed[0] if removed else None,
+        "notes": sorted(notes),
+    }
+
+
+def tile_starts(side: int, tile: int, overlap: int) -> list[int]:
+    """Where the tiles of a side begin: `overlap` px of each lie in the next, the last ends at the edge."""
+    starts = list(range(0, side - tile + 1, tile - overlap))
+    return starts if starts[-1] + tile == side else [*starts, side - tile]
+
+
+def cut(records: list[Record], size: int, overlap: int) -> Iterator[Record | None]:
+    """The tiles of an image and of its copy without targets; None for a tile that holds no data.
+
+    A tile with part of a target is anomalous, and has its normal copy where the image has; others are normal.
+
+    Raises:
+        DataError: If the image is smaller than a tile, or may show targets that no mask tells of.
+    """
+    whole = records[0]
+    height, width = whole.image.shape
+    if min(height, width) < size:
+        advice = "set tile_size lower"
+        raise DataError("image", f"an image of at least the tile size {size}", f"{width}x{height}", advice)
+    if whole.label == "anomalous" and whole.mask is None:
+        advice = "add masks, set removal to kmeans, or tile_size to none"
+        raise DataError("image", "a mask, which says what tiles show targets", "none", advice)
+    for top in tile_starts(height, size, overlap):
+        for left in tile_starts(width, size, overlap):
+            tile = np.s_[top : top + size, left : left + size]
+            if whole.valid is not None and not whole.valid[tile].any():
+                yield None
+                continue
+            place: dict[str, Any] = {
+                "name": f"{whole.name}_r{top}_c{left}",
+                "source": f"{whole.source}#r{top}c{left}",
+            }
+            parts = [replace(record, image=record.image[tile].copy(), **place) for record in records]
+            mask = None if whole.mask is None else whole.mask[tile].copy()
+            if mask is not None and mask.any():
+                yield from (replace(parts[0], mask=mask), *parts[1:])
+            else:
+                yield replace(parts[0], label="normal", category="background", mask=None)
 
 
 def _run(
@@ -145,42 +200,26 @@ def _run(
     except DataError as error:
         raise error from None  # without the worker's traceback
     except BrokenProcessPool:
-        raise DataError(
-            "worker process",
-            f"{processes} to finish",
-            "one killed (out of memory?)",
-            "run again with fewer: it resumes",
-        ) from None
+        found, advice = "one killed (out of memory?)", "run again with fewer: it resumes"
+        raise DataError("worker process", f"{processes} to finish", found, advice) from None
 
 
 def _check_names(items: list[Item]) -> None:
     """Two raw images must not become one prepared file, on file systems that ignore case either."""
     seen: dict[str, Item] = {}
     for item in items:
+        prepared.check_name(item.name, item.source)
         other = seen.setdefault(item.name.lower(), item)
         if other is not item:
-            raise DataError(
-                item.files[0], f"one image named {item.name}", f"also {other.source}", "rename one"
-            )
+            expected = f"one image named {item.name}"
+            raise DataError(item.files[0], expected, f"also {other.source}", "rename or remove one")
 
 
 def _checksums(items: list[Item]) -> dict[str, str]:
     """SHA-256 of each item's raw files and annotations, by item name."""
-    result = {}
-    for item in items:
-        digest = hashlib.sha256(repr(item.extra).encode())
-        for path in item.files:
-            try:
-                digest.update(path.read_bytes())
-            except OSError as error:
-                raise DataError(path, "a readable file", str(error.strerror), "check it") from None
-        result[item.name] = digest.hexdigest()
-    return result
-
-
-def _versions() -> dict[str, Any]:
-    """Versions of the code and the libraries that decide the bytes."""
     return {
-        "code": prepared.code_checksum(),
-        "versions": {"numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__},
+        item.name: hashlib.sha256(
+            repr((item.extra, [sha256(path) for path in item.files])).encode()
+        ).hexdigest()
+        for item in items
     }

@@ -12,76 +12,25 @@ The manifest is written last, so a folder that has one is complete. `.journal.js
 finished item, from which a second run resumes.
 """
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from data_prep.dataset import Record
 from data_prep.errors import DataError
+from data_prep.files import sha256, write_atomic, write_if_changed
 
 COLUMNS = ["path", "split", "label", "mask", "class", "source", "width", "height", "sha256"]
 LABELS = {"normal": "normal", "anomalous": "anomalous"}  # label -> folder
 JOURNAL = ".journal.jsonl"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One unit of work: a raw image, the files it is made from, and what the release says of it."""
-
-    name: str  # stem of the prepared files
-    source: str  # relative path in the release
-    split: str  # the release's own: train or test
-    category: str  # column `class` of the manifest
-    files: tuple[Path, ...]  # every raw file that decides the result
-    extra: tuple = ()  # what else decides it: polygons from an annotation file, a white level
-
-
-@dataclass(frozen=True)
-class Record:
-    """One prepared image, before it is written."""
-
-    name: str
-    label: str
-    split: str
-    category: str
-    source: str
-    image: UInt8[np.ndarray, "row column"]
-    mask: Bool[np.ndarray, "row column"] | None = None
-    removed: float | None = None  # share of the release's target pixels that the removal filled
-    failed: bool = False  # whether no target-free copy could be made
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves either all of it or nothing under its name.
-
-    Raises:
-        DataError: where the disk is full or the folder can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "free some space and run again: it resumes" if full else "check the folder's permissions"
-        raise DataError(path, f"to write {len(content)} bytes", str(error.strerror), f"{advice}") from None
-
-
-def write_if_changed(path: Path, content: bytes) -> None:
-    """Like `write_atomic`, but leaves a file that already holds `content` untouched (its time stamp too)."""
-    if not path.exists() or path.read_bytes() != content:
-        write_atomic(path, content)
 
 
 def encode_png(image: UInt8[np.ndarray, "row column"]) -> bytes:
@@ -89,13 +38,26 @@ def encode_png(image: UInt8[np.ndarray, "row column"]) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
+def check_name(name: str, source: str) -> None:
+    """Refuse a name, which a raw file may have given, that is not one plain file name.
+
+    Raises:
+        DataError: If it could lead out of the folder, or no file system would take it.
+    """
+    plain = name.isprintable() and not set(name) & set("/\\") and not name.startswith(".")
+    if not name or not plain or len(name.encode(errors="replace")) > 240:
+        raise DataError(source, "a plain name of at most 240 bytes", repr(name[:60]), "rename the file")
+
+
 def write_record(folder: Path, record: Record) -> dict[str, Any]:
     """Write one image, and its mask where it has one; its line of the manifest."""
+    check_name(record.name, record.source)
     content = encode_png(record.image)
     path = f"{LABELS[record.label]}/{record.name}.png"
     mask = ""
     if record.mask is not None:
         mask = f"masks/{record.name}.png"
+        (folder / mask).parent.mkdir(exist_ok=True)  # a dataset without masks has no such folder
         write_atomic(folder / mask, encode_png(record.mask.astype(np.uint8) * 255))
     write_atomic(folder / path, content)
     height, width = record.image.shape
@@ -111,7 +73,7 @@ class Journal:
     prepared with another one is removed.
 
     Raises:
-        DataError: where `folder` holds files that no preparation wrote.
+        DataError: If `folder` holds files that no preparation wrote.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any]) -> None:
@@ -129,7 +91,7 @@ class Journal:
                 raise DataError(folder, "an empty or prepared folder", repr(strangers[0]), "give another")
         for name in ("manifest.csv", "preparation.json"):
             (folder / name).unlink(missing_ok=True)
-        for name in ("normal", "anomalous", "masks"):
+        for name in LABELS.values():
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, _line(header))
 
@@ -164,20 +126,15 @@ def _line(entry: dict[str, Any]) -> bytes:
     return (json.dumps(entry) + "\n").encode()
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def finish(folder: Path, rows: Iterable[dict[str, Any]], preparation: dict[str, Any]) -> None:
     """Write preparation.json and the manifest, and remove files of earlier runs that are in neither."""
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
     known = set(table["path"]) | set(table["mask"])
-    for sub in ("normal", "anomalous", "masks"):
-        for path in (folder / sub).iterdir():
-            if f"{sub}/{path.name}" not in known:
-                path.unlink()
+    for path in [path for sub in (*LABELS.values(), "masks") for path in (folder / sub).glob("*")]:
+        if path.relative_to(folder).as_posix() not in known:
+            path.unlink()
+    if (folder / "masks").is_dir() and not any(table["mask"]):
+        (folder / "masks").rmdir()  # anomalib's Folder would look for masks there
     counts = table.groupby(["split", "label", "class"]).size()
     preparation["counts"] = [
         {"split": s, "label": k, "class": c, "images": int(n)} for (s, k, c), n in counts.items()
@@ -194,7 +151,7 @@ def read_manifest(folder: Path, verify: bool = False) -> pd.DataFrame:
         verify: Also read every file and compare checksum, size and mask values (takes seconds).
 
     Raises:
-        DataError: where the manifest is missing or of another format, or a file it names missing or changed.
+        DataError: If the manifest is missing or of another format, or a file it names missing or changed.
     """
     path = Path(folder) / "manifest.csv"
     if not path.exists():
@@ -240,14 +197,5 @@ def _verify(folder: Path, row: dict[str, Any]) -> None:
 
 def code_checksum() -> str:
     """Checksum of this package's source: what another version of the code made is made anew."""
-    sources = [
-        p for p in sorted(Path(__file__).parent.glob("*.py")) if p.name not in ("figures.py", "__main__.py")
-    ]
+    sources = [p for p in sorted(Path(__file__).parent.rglob("*.py")) if p.name != "__main__.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-
-
-def parameters_json(parameters: Any) -> dict[str, Any]:
-    """Parameters of a dataset as plain values."""
-    return {
-        key: (str(value) if isinstance(value, Path) else value) for key, value in asdict(parameters).items()
-    }

@@ -17,27 +17,33 @@ with nothing random in it.
 """
 
 import hashlib
-from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
+from pydantic import Field
 
+from data_prep.dataset import Parameters
 from data_prep.errors import DataError, NoBackground
 
+MOST_PIXELS = 2**24  # of an image that k-means may look at: it sorts all pixels, some 40 bytes each
+Sigma = Annotated[float, Field(gt=0, le=200)]
 
-@dataclass(frozen=True)
-class KMeansRemoval:
+
+class KMeansRemoval(Parameters):
     """Parameters of the k-means removal; lengths in pixels. The defaults are the reference's."""
 
-    target_sigma: float = 4.0
-    target_clusters: int = 2
-    closing: int = 50
-    target_growth: float = 13.0
-    shadow_sigma: float = 10.0
-    shadow_clusters: int = 5
-    shadow_growth: float = 10.0
-    growth_threshold: float = 0.15
+    target_sigma: Annotated[Sigma, Field(description="smoothing before the target is looked for, px")] = 4.0
+    target_clusters: Annotated[int, Field(ge=2, le=16, description="grey-level clusters, target's")] = 2
+    closing: Annotated[int, Field(ge=1, le=501, description="ellipse that closes the target, px")] = 50
+    target_growth: Annotated[Sigma, Field(description="blur that grows the target's mask, px")] = 13.0
+    shadow_sigma: Annotated[Sigma, Field(description="smoothing before the shadow is looked for, px")] = 10.0
+    shadow_clusters: Annotated[int, Field(ge=2, le=16, description="grey-level clusters, shadow's")] = 5
+    shadow_growth: Annotated[Sigma, Field(description="blur that grows the shadow's mask, px")] = 10.0
+    growth_threshold: Annotated[
+        float, Field(gt=0, lt=1, description="level of the blurred mask that bounds the grown one")
+    ] = 0.15
 
 
 def image_rng(seed: int, name: str) -> np.random.Generator:
@@ -131,14 +137,17 @@ def shadow_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Boo
 
 
 def fill(
-    image: Shaped[np.ndarray, "row column"], mask: Bool[np.ndarray, "row column"], rng: np.random.Generator
+    image: Shaped[np.ndarray, "row column"],
+    mask: Bool[np.ndarray, "row column"],
+    rng: np.random.Generator,
+    valid: Bool[np.ndarray, "row column"] | None = None,
 ) -> Shaped[np.ndarray, "row column"]:
-    """Copy of `image` whose masked pixels are drawn, with replacement, from the pixels outside the mask.
+    """Copy of `image` whose masked pixels are drawn, with replacement, from the others (the valid of them).
 
     Raises:
-        NoBackground: where the mask covers the whole image.
+        NoBackground: If the mask covers the whole image.
     """
-    background = image[~mask]
+    background = image[~mask if valid is None else ~mask & valid]
     if not len(background):
         raise NoBackground(
             "image", "background pixels to fill the target with", "a mask over the whole image", "remove it"
@@ -149,18 +158,30 @@ def fill(
 
 
 def remove_by_kmeans(
-    image: UInt8[np.ndarray, "row column"], rng: np.random.Generator, p: KMeansRemoval | None = None
+    image: UInt8[np.ndarray, "row column"],
+    rng: np.random.Generator,
+    p: KMeansRemoval | None = None,
+    valid: Bool[np.ndarray, "row column"] | None = None,
 ) -> tuple[UInt8[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]:
     """Background chip and mask (target or shadow) of a chip, by the recipe at the top of this module.
 
+    Pixels without data, where `valid` says so, look like background to the clustering and stay as they are.
+
     Raises:
-        DataError: where the chip is constant or its mask leaves no background.
+        DataError: If the chip is constant or too large, or its mask leaves no background.
     """
     p = p or KMeansRemoval()
-    target = target_mask(image, p)
-    without_target = fill(image, target, rng)
+    if image.size > MOST_PIXELS:
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise DataError("image", f"at most {MOST_PIXELS} pixels for k-means", found, "cut it, or give masks")
+    seen = image if valid is None else fill(image, ~valid, rng)
+    target = target_mask(seen, p)
+    without_target = fill(seen, target, rng)
     shadow = shadow_mask(without_target, p)
-    return fill(without_target, shadow, rng), target | shadow
+    background, mask = fill(without_target, shadow, rng), target | shadow
+    if valid is not None:
+        background, mask = np.where(valid, background, image), mask & valid
+    return background, mask
 
 
 def remove_by_mask(
@@ -168,11 +189,12 @@ def remove_by_mask(
     mask: Bool[np.ndarray, "row column"],
     rng: np.random.Generator,
     dilation: int = 35,
+    valid: Bool[np.ndarray, "row column"] | None = None,
 ) -> UInt8[np.ndarray, "row column"]:
     """Background image from a known mask: dilated by a `dilation` px square, then filled.
 
     Raises:
-        NoBackground: where the dilated mask covers the whole image.
+        NoBackground: If the dilated mask covers the whole image.
     """
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((dilation, dilation), np.uint8)).astype(bool)
-    return fill(image, grown, rng)
+    return fill(image, grown if valid is None else grown & valid, rng, valid)

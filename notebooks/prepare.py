@@ -9,13 +9,13 @@
 # :::
 
 # %% tags=["parameters"]
-dataset = "demo_sea"  # mstar, ssdd, hrsid, folder, demo_vehicle, demo_sea, demo_harbour
+dataset = "demo_sea"  # a name of data_prep.DATASETS, or folder for your own images
 data = ""  # folder that holds the real releases, each in its own subfolder or not (PADIM_ACE_DATA)
 raw = "build/demo/raw/demo_sea"  # simulated images, or a user's own folder
 out = "build/demo/prepared/demo_sea"
 seed = 0
 processes = 2
-settings = {}  # parameters of the dataset, such as {"tile_size": 200} of hrsid
+settings = {}  # parameters of the dataset, such as {"tile_size": 200}
 
 # %% tags=["hide-input"]
 import json
@@ -23,13 +23,13 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from data_prep import figures, prepare, read_manifest
+from data_prep import DATASETS, prepare, read_manifest
 from padim_ace.report import html_tables
+from padim_ace.report import preparation as page
 from padim_ace.report.figures import show
-from padim_ace.report.titles import dataset_title
 
-title = dataset_title(dataset)
-source = data if dataset in ("mstar", "ssdd", "hrsid") else raw
+title = DATASETS[dataset].title
+source = data if DATASETS[dataset].folder else raw
 folder = prepare(
     dataset,
     Path(source) if source else None,
@@ -51,7 +51,7 @@ display(Markdown(f"**{title}**: {len(manifest)} images prepared, {len(anomalous)
 
 # %% tags=["hide-input"]
 show(
-    figures.examples(folder, manifest),
+    page.examples(folder, manifest),
     f"Examples of {title}: images with targets and the outline of their mask, the masks, and normal images.",
 )
 
@@ -60,36 +60,33 @@ show(
 
 # %% tags=["hide-input"]
 html_tables.table(
-    figures.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
+    page.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
 )
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {line}" for line in figures.report_lines(preparation)))
+Markdown("\n".join(f"- {line}" for line in page.report_lines(preparation)))
 
 # %% [markdown]
 # ## Areas of the masks
-
-# %% tags=["hide-input"]
-areas = figures.mask_areas(folder, manifest)
-show(
-    figures.area_figure(areas),
-    f"Histogram of the mask areas of {title}: median {areas['area'].median():.2g} % of the image,"
-    f" from {areas['area'].min():.2g} % to {areas['area'].max():.2g} %.",
-)
-
-# %% [markdown]
-# ## Masks unlike their class
 #
-# Masks whose area is far from that of their class, by a robust standard score of its logarithm beyond 3.5: where
-# the masks come from the target removal, these are the images to look at, for there it may have failed; where they
-# come with the release, they are unusually small or large targets.
+# A mask is unlike its class where a robust standard score of the logarithm of its area is beyond 3.5: where the masks
+# come from the target removal, these are the images to look at, for there it may have failed; where they come with the
+# release, they are unusually small or large targets.
 
 # %% tags=["hide-input"]
-unlike = figures.outliers(areas)
-display(Markdown(f"{len(unlike)} of {len(areas)} masks ({100 * len(unlike) / max(len(areas), 1):.1f} %)."))
-if len(unlike):
-    display(
-        show(
-            figures.outlier_figure(folder, unlike), f"The images of {title} with the most unusual mask areas."
-        )
+areas = page.mask_areas(folder, manifest)
+unlike = page.outliers(areas)
+display(
+    Markdown(
+        f"{len(unlike)} of {len(areas)} masks are unlike their class."
+        if len(areas)
+        else "There are no masks."
     )
+)
+if len(areas):
+    caption = (
+        f"Histogram of the mask areas of {title}: median {areas['area'].median():.2g} % of the image, from"
+    )
+    show(page.area_figure(areas), f"{caption} {areas['area'].min():.2g} % to {areas['area'].max():.2g} %.")
+if len(unlike):
+    show(page.outlier_figure(folder, unlike), f"The images of {title} with the most unusual mask areas.")

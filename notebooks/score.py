@@ -3,7 +3,7 @@
 #
 # :::{admonition} This notebook
 # :class: dropdown note
-# Reads a prepared dataset; writes `scores.csv`, `supervision.csv`, `selection.csv`, `provenance.json`, `seeds.json`, `image_scores.npz` and `maps.npz` to the
+# Reads a prepared dataset; writes `scores.csv`, the tables beside it, `provenance.json`, `seeds.json` and `maps.npz` to the
 # folder `out`. Needs the backbone's weights. On one core it takes about half a minute for a demo dataset with 3
 # seeds, 28 minutes for the 10,342 images of MSTAR with 10.
 # :::
@@ -37,10 +37,10 @@ from padim_ace.experiment import results
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.image_scores import ImageScores, write_image_scores
+from padim_ace.experiment.image_scores import ImageScores, area_frame, clamp_frame, histogram_frame
 from padim_ace.experiment.provenance import provenance
 from padim_ace.experiment.selection import chosen_numbers, scores_frames
-from padim_ace.paper.detectors import CANDIDATES, DETECTORS, EXAMPLES, VALIDATED
+from padim_ace.paper.detectors import BY_AREA, CANDIDATES, DETECTORS, EXAMPLES, READINGS, SHOWN, VALIDATED
 from padim_ace.paper.published_code import CONVENTIONS
 from padim_ace.report import html_tables
 
@@ -90,7 +90,6 @@ experiment.run(folder)
 chosen = chosen_numbers(experiment, CANDIDATES)
 frame, few = scores_frames(experiment, CANDIDATES, chosen, dataset, backbone)
 write_examples(experiment, EXAMPLES, "ace", folder / "maps.npz")
-write_image_scores(ImageScores.of_run(experiment), folder / "image_scores.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
@@ -116,8 +115,17 @@ results.write_json(
     ),
     folder / "provenance.json",
 )
-results.write_csv(few, folder / "supervision.csv")
-results.write_csv(chosen.assign(dataset=dataset, backbone=backbone), folder / "selection.csv")
+run, name = ImageScores.of_run(experiment), (dataset, backbone)
+tables = {
+    "supervision": few,
+    "selection": chosen.assign(dataset=dataset, backbone=backbone),
+    "clamp": clamp_frame(run, READINGS, *name),
+    "histograms": histogram_frame(run, SHOWN, *name),
+}
+if images.has_masks:
+    tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size), *name)
+for table, rows in tables.items():
+    results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")
 experiment.forget(folder)
 

@@ -1,108 +1,222 @@
 """A user's own data: a folder of normal images, one of anomalous images, optionally one of masks."""
 
 import hashlib
-from dataclasses import dataclass, replace
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from data_prep.erased import RemovalParameters, anomalous_and_erased
+from data_prep.dataset import Dataset, Item, Record, Report
+from data_prep.erased import NO_DATA, RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
-from data_prep.images import list_images, read_image, read_mask, to_grey8
-from data_prep.prepared import Item, Record
+from data_prep.images import (
+    SUFFIXES,
+    list_images,
+    passed_over,
+    pixel_key,
+    read_mask,
+    read_values,
+    to_grey8,
+    words,
+)
+
+SAMPLE = 2**22  # pixels of an image that its grey levels are judged by
+LARGE = 4096  # px; beyond this side a whole image is too large for what comes next
 
 
-@dataclass(frozen=True)
 class Parameters(RemovalParameters):
     """Names of the folders, and how images become 8-bit."""
 
-    removal: str = "none"  # `mask` or `kmeans` also make normals from the anomalous images
-    normal_dir: str = "normal"
-    anomalous_dir: str = "anomalous"
-    mask_dir: str = "masks"
-    category: str = "target"
-    train_share: float = 0.5  # of the anomalous images, where they are not in folders train/ and test/
-    white: float | None = None  # value that becomes 255; None: 255 for 8-bit data, else found from the images
+    removal: Annotated[
+        Literal["mask", "kmeans", "none"],
+        Field(description="`mask` or `kmeans` also make normals from the anomalous images"),
+    ] = "none"
+    normal_dir: Annotated[str, Field(min_length=1, description="folder of the normal images")] = "normal"
+    anomalous_dir: Annotated[str, Field(min_length=1, description="of the anomalous")] = "anomalous"
+    mask_dir: Annotated[str, Field(min_length=1, description="folder of their masks")] = "masks"
+    category: Annotated[str, Field(min_length=1, description="what the targets are called")] = "target"
+    train_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the anomalous images, that make signatures"),
+    ] = 0.5
+    black: Annotated[float | None, Field(description="value that becomes 0; found from the images")] = None
+    white: Annotated[float | None, Field(description="value that becomes 255; found from the images")] = None
+
+    @model_validator(mode="after")
+    def _white_is_above_black(self) -> "Parameters":
+        if self.black is not None and self.white is not None and self.white <= self.black:
+            raise ValueError("white above black")
+        return self
 
 
-def items(raw: Path, parameters: Parameters) -> tuple[list[Item], dict[str, Any]]:
+def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     """The images of both folders, and masks by name: every anomalous image has one, or none has."""
     normal_dir, anomalous_dir, mask_dir = (
         raw / name for name in (parameters.normal_dir, parameters.anomalous_dir, parameters.mask_dir)
     )
-    if not raw.is_dir():
-        raise DataError(raw, "a folder of your data", "none", "check the path")
     erase = parameters.removal != "none"
-    normals = list_images(normal_dir) if normal_dir.exists() or not erase else []
+    normals = list_images(normal_dir) if normal_dir.is_dir() else []
+    left_out = passed_over(folder for folder in (normal_dir, mask_dir) if folder.is_dir())
     if not normals and not erase:
-        raise DataError(normal_dir, "images", "none", "add some or set removal to mask or kmeans")
-    masks = _by_name(list_images(mask_dir)) if mask_dir.exists() else {}
+        raise _nothing(normal_dir, "add some, or set removal to mask or kmeans")
+    masks = _by_name(list_images(mask_dir)) if mask_dir.is_dir() else {}
     found = [
         Item(f"normal_{path.stem}", path.relative_to(raw).as_posix(), "train", "background", (path,))
         for path in normals
     ]
-    for path, split in _anomalous(anomalous_dir, parameters.train_share):
-        if mask_dir.exists() and path.stem not in masks:
-            raise DataError(path, f"a mask {path.stem}.png in {mask_dir}", "none", "add it")
-        files = (path, masks.pop(path.stem)) if mask_dir.exists() else (path,)
+    for path, split in _anomalous(anomalous_dir, parameters.train_share, left_out):
+        if mask_dir.is_dir() and _key(path) not in masks:
+            raise DataError(
+                path, f"a mask {path.stem}.png in {mask_dir}", "none", "add it, or remove all masks"
+            )
+        files = (path, masks.pop(_key(path))) if mask_dir.is_dir() else (path,)
         found.append(Item(path.stem, path.relative_to(raw).as_posix(), split, parameters.category, files))
     for path in list(masks.values())[:1]:
         raise DataError(path, f"an anomalous image named {path.stem}", "none", "remove the mask")
-    white = parameters.white or _white([item.files[0] for item in found])
-    return [replace(item, extra=(white,)) for item in found], {"white": white}
+    facts = {item.source: _look(item.files[0]) for item in found}
+    black, white = _scale(found, facts, parameters)
+    report: Report = {"left_out": left_out, "black": black, "white": white, "doubts": []}
+    if black < 0 and parameters.black is None:
+        report["doubts"].append(f"Values below 0 (decibels?): black is {black:g}, white {white:g}.")
+    large = [source for source, fact in facts.items() if max(fact.size) > LARGE]
+    if large and not parameters.tile_size:
+        report["doubts"].append(f"{len(large)} images have sides above {LARGE} px: set tile_size.")
+    groups = defaultdict(list)
+    for source, fact in facts.items():
+        groups[fact.pixels].append(source)
+    report["duplicate_groups"] = [group for group in groups.values() if len(group) > 1]
+    normal = {item.source for item in found if item.category == "background"}
+    both = [group for group in report["duplicate_groups"] if 0 < len(normal & set(group)) < len(group)]
+    if both:
+        text = f"{len(both)} images are normal and anomalous at once, among them {' and '.join(both[0][:2])}."
+        report["doubts"].append(text)
+    return [replace(item, extra=(black, white)) for item in found], report
+
+
+def _nothing(folder: Path, advice: str) -> DataError:
+    """The error of a folder without images, which says what lies there instead."""
+    if folder.is_dir():
+        found = words(passed_over([folder]))
+    else:
+        beside = (
+            sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
+        )
+        found = "no such folder" + (f" beside {', '.join(beside[:8])}" if beside else "")
+    return DataError(folder, f"images ({', '.join(sorted(SUFFIXES))})", found, advice)
+
+
+def _key(path: Path) -> str:
+    """The name by which a mask is found; letters with accents can be written in two ways."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _by_name(paths: list[Path]) -> dict[str, Path]:
     by_name: dict[str, Path] = {}
     for path in paths:
-        if path.stem in by_name:
-            raise DataError(
-                path, f"one file named {path.stem}", f"also {by_name[path.stem].name}", "rename one"
-            )
-        by_name[path.stem] = path
+        other = by_name.setdefault(_key(path), path)
+        if other is not path:
+            raise DataError(path, f"one file named {path.stem}", f"also {other.name}", "rename one")
     return by_name
 
 
-def _anomalous(folder: Path, train_share: float) -> list[tuple[Path, str]]:
+def _anomalous(folder: Path, train_share: float, left_out: Counter[str]) -> list[tuple[Path, str]]:
     """Anomalous images with their split: by folders train/ and test/, else a fixed share drawn by name.
 
     The training split's images serve as target signatures, so it gets at least one.
     """
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        found = [(path, split) for split in ("train", "test") for path in list_images(folder / split)]
-    else:
+    splits = [folder / "train", folder / "test"]
+    if all(path.is_dir() for path in splits):
+        found = [(path, part.name) for part in splits for path in list_images(part)]
+        left_out += passed_over(splits)
+        left_out += passed_over([folder], set()) - Counter({"sub-folders": 2})
+    elif folder.is_dir():
         ranked = sorted(list_images(folder), key=lambda path: hashlib.sha256(path.stem.encode()).digest())
         train = max(1, round(train_share * len(ranked)))
         found = [(path, "train" if rank < train else "test") for rank, path in enumerate(ranked)]
+        left_out += passed_over([folder])
+    else:
+        found = []
     if not found:
-        raise DataError(folder, "images", "none", "add images with targets")
+        raise _nothing(folder, "add images with targets")
     return sorted(found)
 
 
-def _white(paths: list[Path]) -> float:
-    """The value that becomes 255: that of 8-bit data where all images are, else the median over the images of
-    their 99.9th percentile, so that one bright image does not darken all others."""
-    levels = []
-    for path in paths:
-        image = read_image(path)
-        if image.dtype != np.uint8:
-            levels.append(float(np.percentile(image, 99.9)))
-        elif levels:
-            raise DataError(
-                path, f"{len(levels)} images before it and this one of one type", "uint8", "convert"
-            )
-    return float(np.median(levels)) if levels else 255.0
+class _Look(NamedTuple):
+    """What is seen of an image before any is prepared."""
+
+    kind: str
+    low: float
+    high: float
+    size: tuple[int, ...]
+    pixels: Hashable
+
+
+def _look(path: Path) -> _Look:
+    values, valid = read_values(path)
+    kind = "8-bit" if values.dtype == np.uint8 else "floating point" if values.dtype.kind == "f" else "whole"
+    step = int(np.ceil(np.sqrt(values.size / SAMPLE)))
+    sample = values[::step, ::step] if valid is None else values[::step, ::step][valid[::step, ::step]]
+    sample = sample if sample.size else values[valid][:SAMPLE]
+    low, high = np.percentile(sample, (1, 99.9))
+    return _Look(kind, float(low), float(high), values.shape, pixel_key(values))
+
+
+def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -> tuple[float, float]:
+    """The values that become 0 and 255, the same for all images.
+
+    Those given; else 0 and 255 for 8-bit data, and for others 0 and the median over the images of their
+    99.9th percentile, so that one bright image does not darken all. Where the median of the first percentile
+    is below 0, as in decibels, black is that.
+    """
+    kinds = Counter(fact.kind for fact in facts.values())
+    if len(kinds) > 1:
+        rare = kinds.most_common()[-1][0]
+        odd = next(item for item in found if facts[item.source].kind == rare)
+        said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        raise DataError(
+            odd.files[0], "images of one number type", said, "convert these, with one scale for all"
+        )
+    flat = "8-bit" in kinds
+    low, high = (float(np.median([getattr(f, name) for f in facts.values()])) for name in ("low", "high"))
+    black = parameters.black if parameters.black is not None else 0.0 if flat else min(low, 0.0)
+    white = parameters.white if parameters.white is not None else 255.0 if flat else high
+    if not white > black:
+        expected = "values between a black and a white"
+        raise DataError(
+            found[0].files[0], expected, f"{black:g} and {white:g} as black and white", "set both"
+        )
+    return black, white
 
 
 def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
-    """The image in 8 bits: black is 0, white as found by `items`."""
-    path, white = item.files[0], item.extra[0]
-    values = read_image(path)
-    if not white > 0:
-        raise DataError(path, "values above 0", f"{white:g} as white", "set the parameter white")
-    image = values if values.dtype == np.uint8 and white == 255 else to_grey8(values, 0.0, white)
+    """The image in 8 bits, by the grey scale that `items` found."""
+    path, (black, white) = item.files[0], item.extra
+    values, valid = read_values(path)
+    image = (
+        values if values.dtype == np.uint8 and (black, white) == (0, 255) else to_grey8(values, black, white)
+    )
+    del values
+    notes: tuple[str, ...] = ()
+    if valid is not None:
+        image, notes = image * valid, (NO_DATA,)
     if item.category == "background":
-        return [Record(item.name, "normal", item.split, item.category, item.source, image)]
+        about = (item.split, item.category, item.source)
+        return [Record(item.name, "normal", *about, image, valid=valid, notes=notes)]
     mask = read_mask(item.files[1], image.shape) if len(item.files) > 1 else None
-    return anomalous_and_erased(item, image, mask, parameters, seed)
+    return anomalous_and_erased(item, image, mask, parameters, seed, valid, notes)
+
+
+DATASETS = {
+    "folder": Dataset(
+        title="Your own images",
+        items=items,
+        load=load,
+        parameters=Parameters,
+        layout="folders normal/ and anomalous/, and masks/ if you have them",
+    )
+}

@@ -1,19 +1,19 @@
 """MSTAR: vehicle chips, as raw Phoenix files (magnitude and phase) or as 8-bit images."""
 
-import math
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Shaped
+from pydantic import Field
 
-from data_prep import archives
+from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.errors import DataError
-from data_prep.images import read_image, to_grey8
-from data_prep.prepared import Item, Record
+from data_prep.images import SUFFIXES, read_grey8, to_grey8
 from data_prep.target_removal import KMeansRemoval, image_rng, remove_by_kmeans
 
 #: Standard operating conditions, class -> chips at 17° (train) and 15° (test) depression.
@@ -31,22 +31,34 @@ SOC_COUNTS = {
 }
 #: The one vehicle of each of these classes that the standard operating conditions use.
 SOC_SERIALS = {"BMP2": "9563", "T72": "132"}
-IMAGE_SUFFIXES = {".jpeg", ".jpg", ".png", ".tif", ".tiff"}
-HEADER_END = b"[EndofPhoenixHeader]"
+#: How file and folder names write a class: `ZSU_23_4`, `zsu23-4_gun`, `T72_SN132`, but not `T720`.
+CLASS_NAMES = {
+    name: re.compile("[_ -]?".join(re.findall("[A-Z]+|[0-9]+", name)) + "(?![0-9])") for name in SOC_COUNTS
+}
+SPLIT_NAMES = {
+    "train": re.compile("train(ing)?|17([_ -]?deg.*|°)?", re.IGNORECASE),
+    "test": re.compile("test(ing)?|15([_ -]?deg.*|°)?", re.IGNORECASE),
+}
 SPLIT_OF_DEPRESSION = {17: "train", 15: "test"}
+IMAGE_SUFFIXES = SUFFIXES - {".npy"}
+HEADER_START, HEADER_END = b"[PhoenixHeaderVer", b"[EndofPhoenixHeader]"
+CHECKSUM = re.compile("[0-9a-fA-F]{32}")
 
 
-@dataclass(frozen=True)
 class Parameters(KMeansRemoval):
     """MSTAR's parameters; those of the removal are inherited."""
 
-    crop: int | None = 128  # side of the centre crop in pixels; None keeps the chip
-    magnitude: str = "linear"  # or "log": decibels between the chip's least and greatest magnitude
-
-    def __post_init__(self) -> None:
-        """Raise `DataError` for an unknown scale."""
-        if self.magnitude not in ("linear", "log"):
-            raise DataError("magnitude", "'linear' or 'log'", repr(self.magnitude), "change the parameter")
+    crop: Annotated[
+        int | None, Field(ge=8, le=4096, description="side of the centre crop, px; `none` keeps the chip")
+    ] = 128
+    white: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="magnitude that becomes 255 in raw chips, 0.5 as in the image chips that circulate; "
+            "`none` stretches each from its least to its greatest value",
+        ),
+    ] = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,14 +71,14 @@ class Phoenix:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The `key= value` lines of a Phoenix file; empty where the file is none.
+    """The `key= value` lines of a Phoenix file, which may begin with line feeds; empty where it is none.
 
     Raises:
-        DataError: where the header is cut short.
+        DataError: If the header is cut short.
     """
     with path.open("rb") as file:
         head = file.read(16384)
-    if not head.startswith(b"[PhoenixHeaderVer"):
+    if not head.lstrip().startswith(HEADER_START):
         return {}
     text, end, _ = head.partition(HEADER_END)
     if not end:
@@ -81,24 +93,31 @@ def read_phoenix(path: Path) -> Phoenix:
     A scene has `native_header_length` (512) more header bytes, then big-endian uint16 magnitude and phase.
 
     Raises:
-        DataError: where the header is cut short or lies about the file's size, or a magnitude is not finite.
+        DataError: If the header is cut short or lies about the file's size, the data are not those of its
+            checksum, or a magnitude is not finite.
     """
     header = read_header(path)
     if not header:
         raise DataError(path, "a Phoenix file", "none of its header", "remove it")
-    start = _whole(path, header, "PhoenixHeaderLength") + _whole(path, header, "native_header_length")
+    native = _whole(path, header, "native_header_length")
+    start = _whole(path, header, "PhoenixHeaderLength") + native
     rows, columns = _whole(path, header, "NumberOfRows"), _whole(path, header, "NumberOfColumns")
-    kind = np.dtype(">f4" if int(header["native_header_length"]) == 0 else ">u2")
+    kind = np.dtype(">u2" if native else ">f4")
     size = path.stat().st_size
     needed = start + 2 * rows * columns * kind.itemsize
     if rows * columns == 0 or size < needed:
-        raise DataError(
-            path, f"{needed} bytes of header and {rows}x{columns} pixels", str(size), "fetch it again"
-        )
+        expected = f"{needed} bytes of header and {rows}x{columns} pixels"
+        raise DataError(path, expected, str(size), "fetch it again")
     stated = _whole(path, header, "PhoenixSigSize") if "PhoenixSigSize" in header else size
     if size != stated:
         raise DataError(path, f"{stated} bytes (PhoenixSigSize)", str(size), "fetch it again")
-    data = np.fromfile(path, kind, count=2 * rows * columns, offset=start)
+    content = path.read_bytes()
+    checksum = header.get("Chip_MD5_CheckSum", "")
+    if CHECKSUM.fullmatch(checksum) and not native:
+        found = hashlib.md5(content[start:], usedforsecurity=False).hexdigest()
+        if found != checksum.lower():
+            raise DataError(path, f"data of MD5 {checksum} (Chip_MD5_CheckSum)", found, "fetch it again")
+    data = np.frombuffer(content, kind, 2 * rows * columns, start)
     magnitude, phase = data.astype(kind.newbyteorder("=")).reshape(2, rows, columns)
     if magnitude.dtype.kind == "f" and not np.isfinite(magnitude).all():
         bad = int(np.count_nonzero(~np.isfinite(magnitude)))
@@ -108,13 +127,10 @@ def read_phoenix(path: Path) -> Phoenix:
 
 def _whole(path: Path, header: dict[str, str], key: str) -> int:
     """A count in a header, at least 0."""
-    try:
-        value = int(header.get(key, "no such key"))
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise DataError(path, f"a whole number as {key}", header.get(key, "no such key"), "fetch it again")
-    return value
+    text = header.get(key, "no such key")
+    if not re.fullmatch("[0-9]{1,12}", text):
+        raise DataError(path, f"a whole number as {key}", text, "fetch it again")
+    return int(text)
 
 
 def centre_crop(
@@ -123,7 +139,7 @@ def centre_crop(
     """The middle `size` x `size` pixels (the upper left of four middles); the chip itself for None.
 
     Raises:
-        DataError: where the chip is smaller.
+        DataError: If the chip is smaller.
     """
     if size is None:
         return chip
@@ -134,115 +150,127 @@ def centre_crop(
     return np.ascontiguousarray(chip[top : top + size, left : left + size])
 
 
-def grey_levels(magnitude: Float32[np.ndarray, "row column"], scale: str) -> UInt8[np.ndarray, "row column"]:
-    """8-bit grey of a magnitude chip, least to greatest value: linear, or log10(1 + magnitude / floor).
+def vehicle_class(name: str) -> str | None:
+    """The class of a folder or a `TargetType` ("zsu23-4_gun", "ZSU_23_4"); None if it is none of the ten."""
+    return next((known for known, pattern in CLASS_NAMES.items() if pattern.match(name.upper())), None)
 
-    The floor of the logarithm is a hundredth of the median, well under the clutter.
+
+def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
+    """The chips of a release; image chips are left out where there are raw ones.
+
+    Raw chips are sorted by their header, image chips by the folders above them: 17° depression is the
+    training split, 15° the test split. Other angles, vehicles, serial numbers of BMP2 and T72, and clutter
+    scenes are no part of the standard operating conditions: they are left out, and counted in the report.
     """
-    if scale == "log":
-        floor = max(float(np.median(magnitude)) / 100, 1e-12)
-        magnitude = np.log10(1 + magnitude / floor)
-    low, high = float(magnitude.min()), float(magnitude.max())
-    if not high > low:
-        raise DataError("image", "a chip with a target", f"{low:g} in all pixels", "remove it")
-    return to_grey8(magnitude, low, high)
-
-
-def vehicle_class(name: str) -> str:
-    """The class of a folder or a `TargetType` ("zsu23-4_gun", "ZSU_23_4"); other names stay as they are."""
-    plain = re.sub("[^A-Z0-9]", "", name.upper())
-    for known in SOC_COUNTS:
-        if plain.startswith(known.replace("-", "")):
-            return known
-    return name
-
-
-def items(raw: Path, parameters: Parameters) -> tuple[list[Item], dict[str, Any]]:
-    """The chips of a release; raw Phoenix files are preferred where a folder holds both kinds.
-
-    Phoenix files are sorted by their header: 17° depression is the training split, 15° the test split, other
-    angles, clutter scenes and other serial numbers of BMP2 and T72 are no part of the standard operating
-    conditions and are counted in the report.
-    """
-    raw = raw / "MSTAR" if (raw / "MSTAR").is_dir() else raw
-    if not raw.is_dir():
-        raise archives.missing("mstar", raw)
-    files = sorted(p for p in raw.rglob("*") if p.is_file() and not p.name.startswith("."))
-    chips, skipped = _phoenix_items(raw, [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES])
+    chips: list[Item] = []
+    pictures: list[Path] = []
+    left_out: Counter[str] = Counter()
+    for path in sorted(p for p in raw.rglob("*") if p.is_file()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            pictures.append(path)
+        elif header := read_header(path):
+            _sort(raw, path, _header_facts(path, header), chips, left_out)
+        else:
+            left_out[f"{path.suffix.lower() or 'nameless'} files that are no chips"] += 1
+    if chips and pictures:
+        left_out["image chips, for there are raw ones"] = len(pictures)
+    for path in pictures if not chips else []:
+        _sort(raw, path, _folder_facts(path.relative_to(raw)), chips, left_out)
     if not chips:
-        chips = [_image_item(raw, p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-    if not chips:
-        raise archives.missing("mstar", raw)
-    found = Counter((item.category, item.split) for item in chips)
+        found = ", ".join(f"{count} x {what}" for what, count in left_out.items())
+        raise DATASETS["mstar"].missing(raw, found or "none")
+    counts = Counter((item.category, item.split) for item in chips)
     unlike = {
-        f"{name} {split}": {"found": found[name, split], "standard": count}
+        f"{name} {split}": {"found": counts[name, split], "standard": count}
         for name, pair in SOC_COUNTS.items()
         for split, count in zip(("train", "test"), pair, strict=True)
-        if found[name, split] != count
+        if counts[name, split] != count
     }
-    return chips, {"skipped": dict(skipped), "unlike_standard_operating_conditions": unlike}
+    return chips, {"left_out": left_out, "unlike_standard_operating_conditions": unlike}
 
 
-def _phoenix_items(raw: Path, files: list[Path]) -> tuple[list[Item], Counter[str]]:
-    chips, skipped = [], Counter[str]()
-    for path in files:
-        header = read_header(path)
-        if not header:
-            continue
-        if "TargetType" not in header:
-            skipped["clutter scenes"] += 1
-            continue
-        name = vehicle_class(header["TargetType"])
-        angle = _number(path, header, "DesiredDepression", "MeasuredDepression")
-        split = SPLIT_OF_DEPRESSION.get(round(angle))
-        serial = re.sub("[^0-9a-z]", "", header.get("TargetSerNum", "").lower()).removeprefix("sn")
-        if split is None:
-            skipped[f"depression {round(angle)}"] += 1
-        elif SOC_SERIALS.get(name, serial) != serial:
-            skipped[f"{name} serial {serial}"] += 1
-        else:
-            stem = path.name.replace(".", "_")
-            chips.append(
-                Item(f"{name}_{split}_{stem}", path.relative_to(raw).as_posix(), split, name, (path,))
-            )
-    return chips, skipped
+@dataclass(frozen=True)
+class _Facts:
+    """What a header or the folders say of a chip."""
+
+    target: str  # as written
+    split: str | None
+    serial: str
+    otherwise: str  # why a chip without a split is left out; empty: an error
 
 
-def _number(path: Path, header: dict[str, str], *keys: str) -> float:
-    for key in keys:
+def _sort(raw: Path, path: Path, facts: _Facts, chips: list[Item], left_out: Counter[str]) -> None:
+    """Add a chip to `chips`, or the reason why it is none of them to `left_out`."""
+    name = vehicle_class(facts.target)
+    serial = re.sub("[^0-9a-z]", "", facts.serial.lower()).removeprefix("sn")
+    if name is None:
+        left_out[f"{facts.target}, none of the ten classes" if facts.target else "clutter scenes"] += 1
+    elif facts.split is None and facts.otherwise:
+        left_out[facts.otherwise] += 1
+    elif facts.split is None:
+        source = path.relative_to(raw).as_posix()
+        raise DataError(path, "a folder train or test above it", source, "sort the chips by split")
+    elif serial and SOC_SERIALS.get(name, serial) != serial:
+        left_out[f"{name} serial {serial}"] += 1
+    else:
+        stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name.replace(".", "_")
+        source = path.relative_to(raw).as_posix()
+        chips.append(Item(f"{name}_{facts.split}_{stem}", source, facts.split, name, (path,)))
+
+
+def _header_facts(path: Path, header: dict[str, str]) -> _Facts:
+    if "TargetType" not in header:
+        return _Facts("", None, "", "")
+    for key in ("DesiredDepression", "MeasuredDepression"):
         try:
-            value = float(header[key])
-        except (KeyError, ValueError):
+            angle = round(float(header[key]))
+        except (KeyError, ValueError, OverflowError):
             continue
-        if math.isfinite(value):
-            return value
-    raise DataError(path, f"a number as {' or '.join(keys)}", "none", "fetch it again")
+        split, serial = SPLIT_OF_DEPRESSION.get(angle), header.get("TargetSerNum", "")
+        return _Facts(header["TargetType"], split, serial, f"depression {angle}")
+    expected = "a number as DesiredDepression or MeasuredDepression"
+    raise DataError(path, expected, "none", "fetch it again")
 
 
-def _image_item(raw: Path, path: Path) -> Item:
-    """An image chip: its class is its folder, its split a folder above named train, test, 17… or 15…."""
-    source = path.relative_to(raw).as_posix()
-    name = vehicle_class(path.parent.name)
-    for part in reversed(path.parent.relative_to(raw).parts):
-        split = {"17": "train", "15": "test"}.get(part[:2], part.lower())
-        if split in ("train", "test"):
-            return Item(f"{name}_{split}_{path.stem}", source, split, name, (path,))
-    raise DataError(path, "a folder train or test above it", f"{source}", "sort the chips by split")
+def _folder_facts(path: Path) -> _Facts:
+    """Class, split and serial number (`SN_132`) by the nearest folder that names each."""
+    folders = path.parent.parts[::-1]
+    target = next((part for part in folders if vehicle_class(part)), path.parent.name or "no folder")
+    splits = (name for part in folders for name, known in SPLIT_NAMES.items() if known.fullmatch(part))
+    serial = next((part for part in folders if re.match("SN[_ -]?[0-9]", part, re.IGNORECASE)), "")
+    angle = next((part for part in folders if re.match("[0-9]{2}[_ -]?deg", part, re.IGNORECASE)), "")
+    return _Facts(target, next(splits, None), serial, f"depression {angle[:2]}" if angle else "")
 
 
 def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     """The chip with its mask, and its copy without target and shadow."""
-    path = item.files[0]
+    path, white = item.files[0], parameters.white
     try:
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            chip = centre_crop(read_image(path), parameters.crop)
-            image = chip if chip.dtype == np.uint8 and parameters.magnitude == "linear" else None
+            image = centre_crop(read_grey8(path), parameters.crop)
         else:
-            chip, image = centre_crop(read_phoenix(path).magnitude, parameters.crop), None
-        if image is None:
-            image = grey_levels(chip.astype(np.float32), parameters.magnitude)
+            chip = centre_crop(read_phoenix(path).magnitude, parameters.crop)
+            low, high = (0.0, white) if white else (float(chip.min()), float(chip.max()))
+            if float(chip.min()) == float(chip.max()):
+                raise DataError(path, "a chip with a target", f"{chip.min():g} in all pixels", "remove it")
+            image = to_grey8(chip, low, high)
         background, mask = remove_by_kmeans(image, image_rng(seed, item.name), parameters)
     except DataError as error:
         raise error.at(path) from None
     chip_record = Record(item.name, "anomalous", item.split, item.category, item.source, image, mask)
     return [chip_record, replace(chip_record, label="normal", image=background, mask=None)]
+
+
+DATASETS = {
+    "mstar": Dataset(
+        title="MSTAR",
+        items=items,
+        load=load,
+        parameters=Parameters,
+        folder="MSTAR",
+        files="MSTAR Public Mixed Targets CD 1 and 2 and MSTAR Public T-72, BMP-2, BTR-70",
+        site="AFRL's Sensor Data Management System, https://www.sdms.afrl.af.mil (free registration)",
+        layout="Phoenix chips in any folders, or image chips in folders by class and split",
+        licence="public release by the U.S. Air Force",
+    )
+}

@@ -1,63 +1,72 @@
 """SSDD (SAR Ship Detection Dataset), the official tree of 2021 with pixel masks (PSeg_SSDD)."""
 
-import hashlib
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from data_prep import archives
+import numpy as np
+from pydantic import Field
+
+from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.datasets import coco
 from data_prep.erased import RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
-from data_prep.images import list_images, read_grey8, read_mask
-from data_prep.prepared import Item, Record
+from data_prep.images import list_images, passed_over, pixel_key, read_grey8, read_mask
 
 IMAGE_COUNTS = {"train": 928, "test": 232}
 MASKS = "JPEGImages_PSeg_GT_Mask"
 
 
-@dataclass(frozen=True)
 class Parameters(RemovalParameters):
-    """SSDD's parameters; `removal` is `mask` (the release's, dilated) or `kmeans` (what the paper says)."""
+    """SSDD's parameters."""
 
-    drop_duplicates: bool = False  # of pixel-identical images keep one, that of the test split first
+    drop_duplicates: Annotated[
+        bool, Field(description="of pixel-identical images keep one, that of the test split first")
+    ] = False
 
 
-def items(raw: Path, parameters: Parameters) -> tuple[list[Item], dict[str, Any]]:
-    """The images of both splits, each with its mask file or, where that is absent, its polygons."""
-    voc = (
-        next((p.parent for p in sorted(raw.glob("**/voc_style/JPEGImages_train"))), None)
-        if raw.is_dir()
-        else None
-    )
-    if voc is None:
-        raise archives.missing("ssdd", raw)
+def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
+    """The images of both splits, each with its mask file or, where that is absent, its outlines.
+
+    Of several trees, as the archive holds them, the one with masks is taken.
+    """
+    trees = sorted({p.parent for p in raw.glob("**/voc_style/JPEGImages_train")}, key=_without_masks)
+    if not trees:
+        raise DATASETS["ssdd"].missing(raw)
+    voc = trees[0]
     masks = {p.stem: p for folder in sorted(voc.glob(f"{MASKS}*")) for p in list_images(folder)}
     ships: list[Item] = []
+    left_out: Counter[str] = Counter({"other trees of the release": len(trees) - 1} if trees[1:] else {})
     for split in ("train", "test"):
-        polygons = None
+        outlines = None
         images = list_images(voc / f"JPEGImages_{split}")
+        left_out += passed_over([voc / f"JPEGImages_{split}"])
         for path in images:
             source = path.relative_to(voc.parent).as_posix()
             if path.stem in masks:
-                ships.append(Item(path.stem, source, split, "ship", (path, masks[path.stem])))
+                ships.append(Item(path.stem, source, split, "ship", (path, masks.pop(path.stem))))
                 continue
-            if polygons is None:
+            if outlines is None:
                 annotations = voc.parent / "coco_style" / "annotations" / f"{split}.json"
                 if not annotations.exists():
                     expected = f"a mask of it in {voc / MASKS} or polygons in {annotations}"
                     raise DataError(path, expected, "neither", "unpack the whole release")
-                polygons = coco.read_polygons(annotations, {p.name for p in images})
-            drawn = polygons.get(path.name, ())
+                outlines = coco.read_outlines(annotations, {p.name for p in images})
+            drawn = outlines.get(path.name, ())
             if not drawn:
                 raise DataError(path, "a mask or polygons of ships", "neither", "remove the image")
             ships.append(Item(path.stem, source, split, "ship", (path,), drawn))
     if not ships:
-        raise archives.missing("ssdd", raw)
-    groups = duplicates(ships)
+        raise DATASETS["ssdd"].missing(raw)
+    if masks:
+        left_out["masks without an image"] = len(masks)
+    groups = duplicates((item, read_grey8(item.files[0])) for item in ships)
     across = [group for group in groups if len({item.split for item in group}) == 2]
-    report: dict[str, Any] = {
+    report: Report = {
+        "read": voc.relative_to(raw).as_posix(),
+        "left_out": left_out,
         "duplicate_groups": [[item.name for item in group] for group in groups],
         "duplicate_groups_across_splits": [[item.name for item in group] for group in across],
     }
@@ -70,17 +79,41 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], dict[str, Any]
     return ships, report
 
 
-def duplicates(ships: list[Item]) -> list[list[Item]]:
+def _without_masks(voc: Path) -> tuple[bool, bool, Path]:
+    """Sorts trees: those with masks first, then those named after the masks (their polygons are no boxes)."""
+    return not any(voc.glob(f"{MASKS}*/*")), not voc.parent.name.startswith("PSeg"), voc
+
+
+def duplicates(images: Iterable[tuple[Item, np.ndarray]]) -> list[list[Item]]:
     """Groups of items whose images have identical pixels."""
     by_pixels = defaultdict(list)
-    for item in ships:
-        image = read_grey8(item.files[0])
-        by_pixels[image.shape, hashlib.sha256(image.tobytes()).digest()].append(item)
+    for item, image in images:
+        by_pixels[pixel_key(image)].append(item)
     return [group for group in by_pixels.values() if len(group) > 1]
 
 
 def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     """The image with the release's mask, and its copy without ships."""
     image = read_grey8(item.files[0])
-    mask = coco.draw(item.extra, image.shape) if item.extra else read_mask(item.files[1], image.shape)
-    return anomalous_and_erased(item, image, mask, parameters, seed)
+    mask, notes = (
+        coco.draw(item.extra, image.shape) if item.extra else (read_mask(item.files[1], image.shape), ())
+    )
+    return anomalous_and_erased(item, image, mask, parameters, seed, notes=notes)
+
+
+BY_MASKS = Dataset(
+    title="SSDD by masks",
+    items=items,
+    load=load,
+    parameters=Parameters,
+    folder="SSDD",
+    files="Official-SSDD-OPEN.rar",
+    site="Google Drive, file id 1glNJUGotrbEyk43twwB9556AdngJsynZ",
+    layout="Official-SSDD-OPEN/PSeg_SSDD/voc_style/JPEGImages_{train,test}/",
+    licence="none stated in the archive; published for research",
+)
+DATASETS = {
+    "ssdd": BY_MASKS,
+    "ssdd_kmeans": replace(BY_MASKS, title="SSDD by k-means", defaults={"removal": "kmeans"}),
+}
+"""SSDD stands twice: its targets are removed by the release's masks, or by k-means as the paper says."""

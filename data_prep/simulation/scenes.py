@@ -267,9 +267,10 @@ def _draw(points: Scatterers, shape: tuple[int, int]) -> Bool[np.ndarray, "row c
 
 
 class Kind(NamedTuple):
-    """A simulated dataset: its scene, its usual looks, how normals come about, how many scenes
+    """A simulated dataset: its title, its scene, its usual looks, how normals come about, how many scenes
     there are, and the share of them that hold no target."""
 
+    title: str
     scene: Callable[[int, int, str, bool, np.random.Generator], Scene]
     looks: int
     removal: str
@@ -278,7 +279,7 @@ class Kind(NamedTuple):
 
 
 SCENES = {
-    "demo_vehicle": Kind(vehicle, 1, "kmeans", 60, 0.0),
-    "demo_sea": Kind(sea, 3, "mask", 60, 0.0),
-    "demo_harbour": Kind(harbour, 2, "none", 80, 0.6),
+    "demo_vehicle": Kind("Simulated vehicles", vehicle, 1, "kmeans", 60, 0.0),
+    "demo_sea": Kind("Simulated open sea", sea, 3, "mask", 60, 0.0),
+    "demo_harbour": Kind("Simulated harbour", harbour, 2, "none", 80, 0.6),
 }

@@ -10,7 +10,8 @@ import pytest
 
 from data_prep import DataError
 from data_prep.__main__ import main
-from data_prep.archives import missing, unpack
+from data_prep.archives import unpack
+from data_prep.datasets import DATASETS
 
 FILES = {"a.txt": b"one", "sub/b.txt": b"two"}
 
@@ -147,9 +148,9 @@ def test_rar_members_are_checked_before_extraction(tmp_path, monkeypatch, names,
 
 
 def test_a_missing_release_is_told_with_its_site_or_its_archive(tmp_path):
-    assert "1glNJUGotrbEyk43twwB9556AdngJsynZ" in str(missing("ssdd", tmp_path))
+    assert "1glNJUGotrbEyk43twwB9556AdngJsynZ" in str(DATASETS["ssdd"].missing(tmp_path))
     zipped(tmp_path / "Official-SSDD-OPEN.zip")
-    message = str(missing("ssdd", tmp_path))
+    message = str(DATASETS["ssdd"].missing(tmp_path))
     assert f"python -m data_prep unpack {tmp_path}/Official-SSDD-OPEN.zip {tmp_path}" in message
 
 

@@ -75,7 +75,7 @@ def annotations_without_polygons(raw):
     content = json.loads(path.read_text())
     del content["annotations"][0]["segmentation"]
     path.write_text(json.dumps(content))
-    return "hrsid", path, "KeyError 'segmentation'", {}
+    return "hrsid", path, "a polygon of three points or more, or a bbox, in annotation 0, found neither", {}
 
 
 def missing_mask_and_annotations(raw):
@@ -140,7 +140,7 @@ def infinite_pixels(raw):
     path = raw / "normal" / "x.npy"
     own_data(raw)
     np.save(path, np.full((64, 64), np.inf))
-    return "folder", path, "found 4096 NaN or infinite", {}
+    return "folder", path, "expected pixels with data, found none", {}
 
 
 def constant_chip(raw):
@@ -225,7 +225,7 @@ def no_normals(raw):
     own_data(raw)
     for path in (raw / "normal").iterdir():
         path.unlink()
-    return "folder", raw / "normal", "expected images, found none", {}
+    return "folder", raw / "normal", "found none; add some, or set removal", {}
 
 
 def no_masks_to_remove_by(raw):
@@ -259,12 +259,12 @@ def unknown_removal(raw):
     return "ssdd", "removal", "found 'inpaint'", {"removal": "inpaint"}
 
 
-def unknown_magnitude(raw):
-    return "mstar", "magnitude", "found 'dB'", {"magnitude": "dB"}
+def a_parameter_of_another_type(raw):
+    return "mstar", "white", "a valid number.*found 'dB'", {"white": "dB"}
 
 
 def unknown_dataset(raw):
-    return "sardet", "dataset", "one of mstar, ssdd, hrsid, folder", {}
+    return "sardet", "dataset", "one of mstar, hrsid, ssdd, ssdd_kmeans, demo_vehicle", {}
 
 
 CASES = [

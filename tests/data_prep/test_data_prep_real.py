@@ -65,12 +65,12 @@ def test_ssdd_masks_are_the_polygons_and_duplicates_are_known():
         tuple(sorted(line.split())) for line in known
     }
     base = next(raw.glob("**/PSeg_SSDD"))
-    polygons = coco.read_polygons(
+    polygons = coco.read_outlines(
         base / "coco_style/annotations/test.json", {Path(i.source).name for i in items}
     )
     for item in [item for item in items if item.split == "test"][:20]:
         shape = read_grey8(item.files[0]).shape
-        drawn, kept = coco.draw(polygons[Path(item.source).name], shape), read_mask(item.files[1], shape)
+        drawn, kept = coco.draw(polygons[Path(item.source).name], shape)[0], read_mask(item.files[1], shape)
         assert np.sum(drawn & kept) / np.sum(drawn | kept) > 0.85
 
 
@@ -96,6 +96,6 @@ def test_hrsid_tiles(tmp_path):
     table = read_manifest(out)
     items, _ = hrsid.items(raw, hrsid.Parameters())
     assert len(table) == 16 * len(items)
-    ships = sum(coco.draw(item.extra, (800, 800)).sum() for item in items if item.extra)
+    ships = sum(coco.draw(item.extra, (800, 800))[0].sum() for item in items if item.extra)
     kept = sum(np.count_nonzero(read_mask(out / name, (200, 200))) for name in table["mask"] if name)
     assert kept == ships and (table["label"] == "anomalous").sum() >= 36

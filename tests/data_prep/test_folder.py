@@ -9,9 +9,9 @@ from PIL import Image
 
 from data_prep import DataError, prepare, read_manifest
 from data_prep.datasets import folder
-from data_prep.images import read_image, read_mask
+from data_prep.images import read_image, read_mask, read_values
 
-RAMP = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)
+RAMP = (np.arange(48).reshape(6, 8) * 5 + 1).astype(np.uint8)
 
 
 def own(root, suffix=".png", convert=lambda image: image, masks=True):
@@ -69,7 +69,8 @@ def test_formats(tmp_path, suffix):
 )
 def test_every_kind_reads_as_the_same_grey_image(tmp_path, name, image):
     save_any(tmp_path / name, image)
-    read = read_image(tmp_path / name)
+    read, valid = read_values(tmp_path / name)
+    assert valid is None
     np.testing.assert_allclose(read / (257 if read.dtype == np.uint16 else 1), RAMP, atol=1e-4)
 
 
@@ -151,5 +152,5 @@ def test_odd_sizes_are_kept(tmp_path):
 def test_a_mix_of_depths_is_refused(tmp_path):
     raw = own(tmp_path / "raw")
     cv2.imwrite(str(raw / "normal" / "deep.png"), RAMP.astype(np.uint16))
-    with pytest.raises(DataError, match="one type"):
+    with pytest.raises(DataError, match="one number type"):
         folder.items(raw, folder.Parameters())

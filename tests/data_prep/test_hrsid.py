@@ -7,6 +7,7 @@ from fakes.releases import hrsid as fake
 
 from data_prep import prepare, read_manifest
 from data_prep.datasets import hrsid
+from data_prep.pipeline import tile_starts
 
 
 def test_whole_images_and_pure_backgrounds(tmp_path):
@@ -35,14 +36,21 @@ def test_tiles(tmp_path):
     assert [part.sum() for part in parts] == [10 * 8, 10 * 8]
 
 
-def test_tile_corners_leave_out_the_rest():
-    assert hrsid.tile_corners((100, 90), 40) == [(0, 0), (0, 40), (40, 0), (40, 40)]
-    assert hrsid.tile_corners((30, 30), 30) == [(0, 0)]
+def test_tiles_cover_the_image_to_its_edges(tmp_path):
+    assert tile_starts(100, 40, 0) == [0, 40, 60] and tile_starts(30, 30, 0) == [0]
+    assert tile_starts(100, 40, 10) == [0, 30, 60] and tile_starts(80, 40, 0) == [0, 40]
+    out = prepare("hrsid", fake(tmp_path / "raw"), tmp_path / "out", tile_size=70, overlap=20)
+    table, seen = read_manifest(out), np.zeros((160, 160), int)
+    for source in table["source"]:
+        if source.startswith("JPEGImages/P0001"):
+            top, left = map(int, source.split("#r")[1].split("c"))
+            seen[top : top + 70, left : left + 70] += 1
+    assert seen.min() == 1 and seen[55, 10] == 2
 
 
 def test_images_without_annotation_are_reported(tmp_path):
     raw = fake(tmp_path)
     folder = raw / "HRSID_JPG" / "JPEGImages"
     (folder / "extra.jpg").write_bytes(next(folder.glob("*.jpg")).read_bytes())
-    assert hrsid.items(raw, hrsid.Parameters())[1] == {"images_without_annotation": ["extra.jpg"]}
+    assert hrsid.items(raw, hrsid.Parameters())[1]["left_out"] == {"images without annotation": 1}
     assert SHIP[0] == 30  # what the tests above count on

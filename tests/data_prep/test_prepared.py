@@ -191,11 +191,14 @@ def edit(folder, old, new):
 def test_command_line(raw, tmp_path, capsys):
     out = tmp_path / "out"
     assert (
-        main(["mstar", "--raw", str(raw), "--out", str(out), "--seed", "2", "crop=120", "magnitude=linear"])
+        main(
+            ["mstar", "--raw", str(raw), "--out", str(out), "--seed", "2", "--crop", "120", "--white", "none"]
+        )
         == 0
     )
     content = json.loads((out / "preparation.json").read_text())
     assert content["seed"] == 2 and content["parameters"]["crop"] == 120
+    assert content["parameters"]["white"] is None
     assert main(["mstar", "--raw", str(tmp_path / "nowhere"), "--out", str(tmp_path / "b")]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert (

@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
+from data_prep.prepared import COLUMNS
 from padim_ace.detect.backbones import WeightsError
 from padim_ace.experiment import anomalib_baselines as models
 from padim_ace.experiment import baselines, rx, rx_run
@@ -40,9 +41,8 @@ def dataset(tmp_path_factory):
             cv2.imwrite(str(root / f"{label}/{number}.png"), image.clip(0, 255).astype(np.uint8))
             split = "test" if number < 6 else "train"
             masked = f"masks/{number}.png" if mask.any() else ""
-            rows.append([f"{label}/{number}.png", split, label, masked, "speckle", width, height])
-    columns = ["path", "split", "label", "mask", "class", "width", "height"]
-    pd.DataFrame(rows, columns=columns).to_csv(root / "manifest.csv", index=False)
+            rows.append([f"{label}/{number}.png", split, label, masked, "speckle", "", width, height, ""])
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(root / "manifest.csv", index=False)
     return PreparedDataset.open(root)
 
 

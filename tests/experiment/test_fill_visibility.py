@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
+from data_prep.prepared import COLUMNS
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import fill_visibility as fv
 from padim_ace.experiment.dataset import PreparedDataset
@@ -109,12 +110,10 @@ def dataset(tmp_path):
         for label in ("anomalous", "normal"):
             cv2.imwrite(str(tmp_path / f"{label}/{pair.name}.png"), getattr(pair, label))
             mask = f"masks/{pair.name}.png" if label == "anomalous" else ""
-            rows.append(
-                [f"{label}/{pair.name}.png", "test" if number % 2 else "train", label, mask, "texture"]
-            )
+            split = "test" if number % 2 else "train"
+            rows.append([f"{label}/{pair.name}.png", split, label, mask, "texture", "", 100, 90, ""])
         cv2.imwrite(str(tmp_path / f"masks/{pair.name}.png"), pair.filled.astype(np.uint8) * 255)
-    columns = ["path", "split", "label", "mask", "class"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "manifest.csv", index=False)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "manifest.csv", index=False)
     return PreparedDataset.open(tmp_path)
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from data_prep import DataError
 from padim_ace.experiment import image_scores
 from padim_ace.paper.detectors import BEYOND, BY_AREA, PADIM, READINGS, SHOWN
 
@@ -10,7 +9,7 @@ DETECTORS = [*SHOWN, BEYOND[0]]
 
 
 @pytest.fixture
-def run(tmp_path):
+def run():
     """Random scores of 80 images, half of them anomalous; only PaDiM was asked about validation images."""
     generator = np.random.default_rng(0)
     anomalous = np.repeat([False, True], 40)
@@ -19,15 +18,7 @@ def run(tmp_path):
     for of_seed, role in zip(scores, roles, strict=True):
         of_seed[:, role == "train"] = np.nan
         of_seed[1:, role == "validation"] = np.nan
-    written = image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous)
-    image_scores.write_image_scores(written, tmp_path / "image_scores.npz")
-    found = image_scores.read_image_scores(tmp_path / "image_scores.npz")
-    assert found.detectors == DETECTORS and found.seeds == [3, 5]
-    np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
-    np.testing.assert_array_equal(found.roles, roles)
-    np.testing.assert_array_equal(found.anomalous, anomalous)
-    assert [path.name for path in tmp_path.iterdir()] == ["image_scores.npz"]
-    return found
+    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous)
 
 
 def test_auroc_by_size_of_target_against_sklearn(run):
@@ -77,11 +68,3 @@ def test_histograms_count_every_test_image_once_per_seed(run):
     expected = sum((roles == "test").sum() for roles in run.roles)
     counts = frame.groupby(["detector", "signature", "convention"])["count"].sum()
     assert (counts == expected).all() and len(counts) == len(SHOWN)
-
-
-def test_a_missing_or_old_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="found no file; run the score notebook"):
-        image_scores.read_image_scores(tmp_path / "none.npz")
-    np.savez(tmp_path / "image_scores.npz", scores=np.zeros((1, 2, 3)))
-    with pytest.raises(DataError, match=r"found no \['anomalous', 'detectors'.*score again"):
-        image_scores.read_image_scores(tmp_path / "image_scores.npz")

@@ -1,5 +1,6 @@
 """Fake MSTAR, SSDD and HRSID releases: the layouts and file formats of the originals, simulated content."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -28,9 +29,14 @@ def phoenix(
     serial: str = "132",
     depression: float = 17.0,
     scene: bool = False,
+    first: str = "\n",
     **overrides: str,
 ) -> bytes:
-    """A raw MSTAR file: float32 for a chip; uint16, and 512 native header bytes, for a clutter scene."""
+    """A raw MSTAR file: float32 for a chip; uint16, and 512 native header bytes, for a clutter scene.
+
+    As the real ones, it begins with a line feed, which the offsets in its header count, and a chip's header
+    has the MD5 of all that follows it.
+    """
     kind = ">u2" if scene else ">f4"
     blocks = magnitude.astype(kind).tobytes() + phase.astype(kind).tobytes()
     native = 512 if scene else 0
@@ -45,10 +51,11 @@ def phoenix(
         "MeasuredDepression": f"{depression + 0.07:.6f}",
     }
     if not scene:
-        fields |= {"TargetType": target, "TargetSerNum": serial}
+        checksum = hashlib.md5(blocks).hexdigest()
+        fields |= {"Chip_MD5_CheckSum": checksum, "TargetType": target, "TargetSerNum": serial}
     fields |= overrides
     lines = "".join(f"{key}= {value}\n" for key, value in fields.items())
-    text = f"[PhoenixHeaderVer01.04]\n{lines}[EndofPhoenixHeader]\n"
+    text = f"{first}[PhoenixHeaderVer01.04]\n{lines}[EndofPhoenixHeader]\n"
     length = len(text.replace("%05d", "00000").replace("%010d", "0000000000"))
     text = text.replace("%05d", f"{length:05d}").replace("%010d", f"{length + native + len(blocks):010d}")
     return text.encode() + bytes(native) + blocks
@@ -75,7 +82,7 @@ def mstar_phoenix(root: Path) -> Path:
     """MSTAR as raw chips and a clutter scene, in folders as on the CDs."""
     for angle in (15, 17, 30):
         for target, serial in (("t72_tank", "132"), ("t72_tank", "812"), ("zsu23-4_gun", "d08")):
-            magnitude = chip(angle).astype(np.float32) / 100
+            magnitude = chip(angle).astype(np.float32) / 510
             folder = root / f"{angle}_DEG" / target.split("_")[0].upper() / f"SN_{serial}"
             path = folder / f"HB0{angle}.0{serial[-2:]}"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,10 +67,9 @@ MADE = {
     "prepare": ["build/demo/prepared/demo_sea/manifest.csv"],
     "score": [
         f"build/demo/score/demo_sea-tf_efficientnet_lite0/{name}"
-        for name in ("scores.csv", "provenance.json", "seeds.json", "image_scores.npz", "maps.npz")
+        for name in ("scores.csv", "clamp.csv", "provenance.json", "seeds.json", "maps.npz")
     ],
     "baselines": [f"build/demo/score/demo_sea-baselines/{name}" for name in ("scores.csv", "not_run.csv")],
-    "image_scores": [f"results/demo/{name}.csv" for name in ("clamp", "histograms", "areas")],
     "fill_visibility": ["results/demo/fill.csv"],
     "figure_localisation": [],
     "use_your_own": ["build/demo/use_your_own"],

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "dataset": ["DatasetError", "PreparedDataset", "batches"],
+        "dataset": ["PreparedDataset", "batches"],
         "experiment": ["Experiment", "Settings"],
         "convention": ["Convention"],
         "scorer": ["Scorer", "SignatureSet"],

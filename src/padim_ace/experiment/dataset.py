@@ -18,6 +18,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_prep.errors import DataError
+from data_prep.prepared import read_manifest
+
 _NEEDED = (
     ("train", False),
     ("signature", True),
@@ -26,10 +29,6 @@ _NEEDED = (
     ("test", False),
     ("test", True),
 )
-
-
-class DatasetError(ValueError):
-    """A prepared dataset that can't be used. One line: the file, expected, found, what to do."""
 
 
 @dataclass
@@ -44,23 +43,9 @@ class PreparedDataset:
         """Read the manifest.
 
         Raises:
-            DatasetError: if there is none, or it lacks a column, or has no images.
+            DataError: if there is none, it breaks the format, or a file that it names is missing.
         """
-        root = Path(root)
-        path = root / "manifest.csv"
-        if not path.is_file():
-            raise DatasetError(
-                f"{path}: expected a prepared dataset, found no manifest; run the prepare notebook"
-            )
-        manifest = pd.read_csv(path, keep_default_na=False, dtype={"class": str, "mask": str})
-        missing = {"path", "split", "label", "mask", "class"} - set(manifest.columns)
-        if missing:
-            raise DatasetError(
-                f"{path}: expected the prepared format's columns, found no {sorted(missing)}; prepare again"
-            )
-        if manifest.empty:
-            raise DatasetError(f"{path}: expected images, found none; prepare again")
-        return cls(root, manifest)
+        return cls(Path(root), read_manifest(Path(root)))
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -83,7 +68,7 @@ class PreparedDataset:
         signatures.
 
         Raises:
-            DatasetError: if a role would be empty.
+            DataError: if a role would be empty.
         """
         generator = np.random.default_rng(seed)
         roles = np.empty(len(self), dtype=object)
@@ -101,7 +86,7 @@ class PreparedDataset:
             if not ((roles == role) & (self.anomalous == anomalous)).any():
                 kind = "anomalous" if anomalous else "normal"
                 path = self.root / "manifest.csv"
-                raise DatasetError(f"{path}: expected {kind} images for {role}, found none; add images")
+                raise DataError(path, f"{kind} images for {role}", "none", "add images")
         return roles
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
@@ -116,20 +101,22 @@ class PreparedDataset:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
 
         Raises:
-            DatasetError: if an anomalous image has no mask.
+            DataError: if an anomalous image has no mask.
         """
         if not self.anomalous[index]:
             return torch.zeros(size, dtype=torch.bool)
         name = self.manifest["mask"].iloc[index]
         if not name:
             path = self.root / self.manifest["path"].iloc[index]
-            raise DatasetError(
-                f"{path}: expected a mask for this anomalous image, found none; prepare with masks"
-            )
+            raise DataError(path, "a mask for this anomalous image", "none", "prepare with masks")
         mask = torch.from_numpy(self.read_grey(self.root / name))
         if mask.shape != size:
             mask = F.interpolate(mask[None, None], size=size, mode="nearest")[0, 0]
         return mask > 0
+
+    def areas(self, size: tuple[int, int]) -> Float[np.ndarray, " image"]:
+        """The part of each image that is target, at ``size`` rows and columns; 0 where there is none."""
+        return np.array([self.mask(i, size).float().mean().item() for i in range(len(self))])
 
     @property
     def has_masks(self) -> bool:
@@ -141,12 +128,12 @@ class PreparedDataset:
         """A file of the dataset as it is.
 
         Raises:
-            DatasetError: if it is missing or does not decode.
+            DataError: if it is missing or does not decode.
         """
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if grey is None:
             found = "no file" if not path.is_file() else "a file that does not decode"
-            raise DatasetError(f"{path}: expected an 8-bit grey PNG, found {found}; prepare again")
+            raise DataError(path, "an 8-bit grey PNG", found, "prepare again")
         return grey
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from data_prep.files import write_atomic
 from padim_ace.detect.detector import Detector
@@ -35,10 +36,10 @@ def write_examples(
     ordered = test[np.argsort(experiment.tally.image[0, numbers[order_by], test], kind="stable")]
     chosen = ordered[np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)]
     size = experiment.settings.image_size
-    maps = experiment.maps(chosen, seed).float().cpu().numpy()
-    images = [(dataset.image(i, size)[0] * 255).round().byte().numpy() for i in chosen.tolist()]
+    images = torch.stack([dataset.image(i, size) for i in chosen.tolist()])
+    maps = experiment.maps(images, seed).float().cpu().numpy()
     arrays = {
-        "image": np.stack(images),
+        "image": (images[:, 0] * 255).round().byte().numpy(),
         "mask": np.stack([dataset.mask(i, size).numpy() for i in chosen.tolist()]),
         "names": dataset.manifest["path"].iloc[chosen].to_numpy(dtype=str),
     }
@@ -46,11 +47,6 @@ def write_examples(
         arrays[f"heat_{key}"] = maps[number]
         histogram = experiment.tally.pixel[0, number, "validation"]
         arrays[f"threshold_{key}"] = np.array(histogram.best_threshold())
-    write_npz(path, arrays)
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a compressed ``.npz``; the file appears whole or not at all."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomic(path, content.getvalue())

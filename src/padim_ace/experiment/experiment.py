@@ -193,15 +193,14 @@ class Experiment:
             }
         return drawn
 
-    def maps(self, index: np.ndarray, seed: SeedRun) -> Float[Tensor, "detector image row column"]:
-        """The pixel maps of a few images, for figures; after :meth:`run`."""
-        scorer = self.scorer(seed)
-        found = []
+    def maps(
+        self, images: Float[Tensor, "image 1 row column"], seed: SeedRun
+    ) -> Float[Tensor, "detector image row column"]:
+        """The pixel maps of a few images in [0, 1], for figures; after :meth:`run`."""
         with torch.inference_mode():
-            for _, embedding in self.images.batches(index, "maps"):
-                patches = scorer.score(seed.subset.select(embedding))
-                found.append(anomaly_map(self.embedder.to_raster(patches.transpose(0, 1)), *self._smoothing))
-        return torch.cat(found, 1)
+            chosen = seed.subset.select(self.images.compute(images))
+            patches = self.embedder.to_raster(self.scorer(seed).score(chosen).transpose(0, 1))
+            return anomaly_map(patches, *self._smoothing)
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""

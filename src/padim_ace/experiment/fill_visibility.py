@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from padim_ace.detect.backbones import Backbone
 from padim_ace.detect.detector import PADIM
-from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
+from padim_ace.detect.maps import image_score
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
@@ -188,25 +188,18 @@ def padim_measures(
     if not chosen:
         return {}
     experiment.run()
-    scorer = experiment.scorer(seed)
     size = settings.image_size
-    rows, columns = (smoothing_matrix(p, n) for p, n in zip(experiment.embedder.grid, size, strict=True))
     histograms = {False: Histogram(bounded=False), True: Histogram(bounded=False)}
     scores: dict[bool, list[float]] = {False: [], True: []}
-    with torch.inference_mode():
-        for before, after, moved in chosen:
-            where = cv2.resize(moved.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(
-                bool
-            )
-            truth = Truth.of(torch.from_numpy(where)[None])
-            for is_second, image in ((False, before), (True, after)):
-                inputs = torch.from_numpy(image).float().div(255)[None, None]
-                inputs = torch.nn.functional.interpolate(inputs, size=size, mode="bilinear", antialias=True)
-                embedding = seed.subset.select(experiment.embedder.embed(inputs))
-                patches = experiment.embedder.to_raster(scorer.score(embedding).transpose(0, 1))
-                maps = anomaly_map(patches[0], rows, columns)
-                scores[is_second].append(float(image_score(maps)[0]))
-                histograms[is_second].update(maps, truth)
+    for before, after, moved in chosen:
+        where = cv2.resize(moved.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        truth = Truth.of(torch.from_numpy(where)[None])
+        for is_second, image in ((False, before), (True, after)):
+            inputs = torch.from_numpy(image).float().div(255)[None, None]
+            inputs = torch.nn.functional.interpolate(inputs, size=size, mode="bilinear", antialias=True)
+            maps = experiment.maps(inputs, seed)[0]
+            scores[is_second].append(float(image_score(maps)[0]))
+            histograms[is_second].update(maps, truth)
     labels = np.repeat([False, True], len(chosen))
     return {
         "padim_images": len(chosen),

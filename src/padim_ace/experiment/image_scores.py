@@ -1,15 +1,10 @@
 """What is kept of a run's image scores: their histograms, what anomalib's clamp does to AUROC (D10), and how
-AUROC depends on the size of the target.
-
-The scores themselves (``image_scores.npz`` of a scored dataset) are not committed; these small tables are.
-"""
+AUROC depends on the size of the target."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +12,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Shaped
 
-from data_prep.errors import DataError
 from padim_ace.detect.detector import Detector
-from padim_ace.experiment.examples import write_npz
 from padim_ace.experiment.experiment import Experiment
 from padim_ace.experiment.metrics import image_metrics
 
@@ -50,38 +43,6 @@ class ImageScores:
         scores = self.scores[:, self.detectors.index(detector)]
         members = self.roles == role
         return [(of_seed[m], self.anomalous[m]) for of_seed, m in zip(scores, members, strict=True)]
-
-
-def write_image_scores(found: ImageScores, path: Path) -> None:
-    """Write image scores as ``.npz``, the scores as float32; the file appears whole or not at all."""
-    arrays = {
-        "scores": found.scores.astype(np.float32),
-        "detectors": np.array([json.dumps(asdict(detector)) for detector in found.detectors]),
-        "seeds": np.array(found.seeds),
-        "roles": found.roles,
-        "anomalous": found.anomalous,
-    }
-    write_npz(path, arrays)
-
-
-def read_image_scores(path: Path | str) -> ImageScores:
-    """Read what :func:`write_image_scores` wrote.
-
-    Raises:
-        DataError: if there is no such file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "image scores", "no file", "run the score notebook")
-    with np.load(path) as file:
-        found = dict(file)
-    missing = {"scores", "detectors", "seeds", "roles", "anomalous"} - set(found)
-    if missing:
-        raise DataError(path, "image scores", f"no {sorted(missing)}", "score again")
-    detectors = [Detector(**json.loads(fields)) for fields in found["detectors"]]
-    return ImageScores(
-        detectors, found["seeds"].tolist(), found["scores"], found["roles"], found["anomalous"]
-    )
 
 
 def clamped(

@@ -23,8 +23,15 @@ NAMES = ("detector", "background", "covariance", "signature", "convention")
 KEY = ("dataset", "backbone", *NAMES, "seed", "level", "metric")
 SCORES = (*KEY, "value")
 """The columns of ``scores.csv``."""
-JOINED = ("not_run.csv", "supervision.csv", "selection.csv")
-"""What could not be run and why; signatures of few images; how many patches to mine."""
+JOINED = {
+    "not_run.csv": "what could not be run and why",
+    "supervision.csv": "signatures of few images",
+    "selection.csv": "how many patches to mine and dimensions to keep",
+    "clamp.csv": "image AUROC of clamped scores",
+    "histograms.csv": "histograms of image scores",
+    "areas.csv": "image AUROC by the size of the target",
+}
+"""The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {
     "background": {"", *BACKGROUNDS},
     "covariance": {"", *COVARIANCES},
@@ -88,8 +95,7 @@ def collect(parts: Iterable[Path | str], out: Path | str) -> None:
     for name in JOINED:
         tables = [read_csv(folder / name) for folder in folders if (folder / name).is_file()]
         if tables:
-            rows = pd.concat(tables, ignore_index=True)
-            write_csv(rows.sort_values(list(rows)), out / name)
+            write_csv(pd.concat(tables, ignore_index=True), out / name)
     drawn = {f.name: read_json(f / "seeds.json") for f in folders if (f / "seeds.json").is_file()}
     if drawn:
         write_json(drawn, out / "seeds.json")

@@ -11,43 +11,40 @@ its masks as SSDD; `demo_harbour` has pure backgrounds of its own as HRSID.
 """
 
 import json
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
+from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.erased import RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
+from data_prep.files import write_atomic
 from data_prep.images import read_grey8, read_mask
-from data_prep.prepared import Item, Record, code_checksum, encode_png, write_atomic
+from data_prep.prepared import code_checksum, encode_png
 from data_prep.simulation.scenes import SCENES
 from data_prep.target_removal import image_rng
 
 
-@dataclass(frozen=True)
 class Parameters(RemovalParameters):
     """Parameters of a simulated dataset; `removal`, `looks` and `scenes` default to those in `SCENES`."""
 
-    scenes: int = 60
-    size: int = 128  # px
-    looks: int = 1
-    dilation: int = 11  # the scenes are smaller than SSDD's images
-
-    def __post_init__(self) -> None:
-        """Raise `DataError` for a parameter out of range."""
-        super().__post_init__()
-        for name, least in (("scenes", 4), ("size", 64), ("looks", 1)):
-            if getattr(self, name) < least:
-                raise DataError(name, f"at least {least}", f"{getattr(self, name)}", "change the parameter")
+    scenes: Annotated[int, Field(ge=4, le=9999, description="number of images")] = 60
+    size: Annotated[int, Field(ge=64, le=2048, description="side of an image, px")] = 128
+    looks: Annotated[int, Field(ge=1, le=100, description="looks that are averaged")] = 1
+    dilation: Annotated[
+        int, Field(ge=1, le=1001, description="side of the square that grows a mask before the fill, px")
+    ] = 11  # the scenes are smaller than SSDD's images
 
 
 def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None:
     """Write the raw images of a simulated dataset to `raw`, unless they are there already.
 
     Raises:
-        DataError: where `raw` holds other files.
+        DataError: If `raw` holds other files.
     """
     header = {"dataset": dataset, "seed": seed, "code": code_checksum()}
     header |= {key: getattr(parameters, key) for key in ("scenes", "size", "looks")}
@@ -81,7 +78,7 @@ def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None
     write_atomic(done, json.dumps(header, indent=2).encode())
 
 
-def items(dataset: str, raw: Path, parameters: Parameters) -> tuple[list[Item], dict[str, Any]]:
+def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     """The simulated scenes by their index."""
     found = []
     for row in pd.read_csv(raw / "index.csv").to_dict("records"):
@@ -98,3 +95,17 @@ def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     if len(item.files) == 1:
         return [Record(item.name, "normal", item.split, item.category, item.source, image)]
     return anomalous_and_erased(item, image, read_mask(item.files[1], image.shape), parameters, seed)
+
+
+DATASETS = {
+    name: Dataset(
+        title=scene.title,
+        items=items,
+        load=load,
+        parameters=Parameters,
+        defaults={"looks": scene.looks, "removal": scene.removal, "scenes": scene.scenes},
+        simulate=partial(simulate, name),
+        licence="MIT, as this project",
+    )
+    for name, scene in SCENES.items()
+}

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from fakes.releases import hrsid, mstar_images, ssdd
 
-from data_prep import figures, prepare, read_manifest
+from data_prep import prepare, read_manifest
+from padim_ace.report import preparation as figures
 from padim_ace.report.figures import svg
 
 

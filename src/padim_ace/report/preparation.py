@@ -1,4 +1,4 @@
-"""What the notebook of a preparation shows: examples, counts, mask areas, suspicious masks, the report."""
+"""What the page of a preparation shows: examples, counts, mask areas, suspicious masks, the report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,25 +150,30 @@ def outlier_figure(folder: Path, unlike: pd.DataFrame, most: int = 12) -> Figure
 
 
 def report_lines(preparation: dict[str, Any]) -> list[str]:
-    """What preparation.json says, as Markdown list items."""
+    """What preparation.json says, as Markdown list items: parameters, what was left out or doubted."""
     settings = ", ".join(f"`{key}` {value}" for key, value in preparation["parameters"].items())
     raw, report = preparation["raw"], preparation["report"]
     lines = [f"Parameters: {settings}; seed {preparation['seed']}."]
     lines.append(f"Raw images read: {raw['items']}, SHA-256 of them all `{raw['sha256'][:16]}…`.")
+    if "read" in report:
+        lines.append(f"Read from `{report['read']}`.")
+    if "white" in report:
+        lines.append(f"Grey scale: {report['black']:g} is black, {report['white']:g} is white.")
+    lines += [f"Left out: {number} {name}." for name, number in report.get("left_out", {}).items()]
+    for note, about in report.get("notes", {}).items():
+        lines.append(
+            f"{about['images']} {note}: {', '.join(about['first'])}{', …' * (about['images'] > 10)}."
+        )
+    lines += report.get("doubts", [])
     groups: Sequence[list[str]] = report.get("duplicate_groups", [])
     if groups:
-        across = len(report["duplicate_groups_across_splits"])
-        dropped = f"; {len(report['dropped'])} dropped" if "dropped" in report else ", all kept"
-        lines.append(f"Groups of pixel-identical images: {len(groups)}, {across} across the splits{dropped}.")
-    for name, number in report.get("skipped", {}).items():
-        lines.append(f"Left out: {number} files ({name}).")
+        across = len(report.get("duplicate_groups_across_splits", []))
+        dropped = f"{len(report['dropped'])} dropped" if "dropped" in report else "all kept"
+        lines.append(
+            f"Groups of pixel-identical images: {len(groups)}, {across} across the splits; {dropped}."
+        )
     for name, pair in report.get("unlike_standard_operating_conditions", {}).items():
         lines.append(f"Chips of {name}: {pair['found']} found, {pair['standard']} in the standard set.")
-    failed = report.get("without_normal", [])
-    if failed:
-        lines.append(
-            f"Images that k-means took for target from edge to edge: {len(failed)}; they have no normal."
-        )
     removed = report.get("target_pixels_removed")
     if removed:
         lines.append(

@@ -1,0 +1,170 @@
+"""What a dataset is: its facts, its parameters, the list of its images, and how one of them is read."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from data_prep.errors import DataError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".rar")
+Report = dict[str, Any]
+
+
+class Options(BaseModel):
+    """Values with a type, a range and a description each, which the command line shows as its options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none_by_its_name(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        return None if value == "none" and type(None) in get_args(kind) else value
+
+
+class Run(Options):
+    """How a preparation is run, whatever the dataset."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="decides the fill, and the simulation")] = 0
+    processes: Annotated[int, Field(ge=1, le=256, description="worker processes")] = 1
+
+
+class Parameters(Options):
+    """Parameters of every dataset; a dataset adds its own in a subclass."""
+
+    tile_size: Annotated[
+        int | None, Field(ge=16, le=8192, description="cut images into square tiles of this side, px")
+    ] = None
+    overlap: Annotated[int, Field(ge=0, le=8191, description="overlap of neighbouring tiles, px")] = 0
+
+    @model_validator(mode="after")
+    def _overlap_is_part_of_a_tile(self) -> "Parameters":
+        if self.overlap and self.overlap >= (self.tile_size or 0):
+            raise ValueError("an overlap less than tile_size")
+        return self
+
+
+Model = TypeVar("Model", bound=Options)
+
+
+def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """The options `values`, each of its type and in its range.
+
+    Raises:
+        DataError: If one is unknown, of another type, or out of range.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"][:1])) or "overlap"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(model.model_fields))
+            raise DataError("parameter", f"one of {known}", repr(name), "rename it") from None
+        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        found = values.get(name, first["input"])
+        raise DataError(name, expected, repr(found), "change the parameter") from None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One unit of work: a raw image, the files it is made from, and what the release says of it."""
+
+    name: str  # stem of the prepared files
+    source: str  # relative path in the release
+    split: str  # the release's own: train or test
+    category: str  # column `class` of the manifest
+    files: tuple[Path, ...]  # every raw file that decides the result
+    extra: tuple = ()  # what else decides it: outlines from an annotation file, a grey scale
+
+
+@dataclass(frozen=True)
+class Record:
+    """One prepared image, before it is written."""
+
+    name: str
+    label: str  # normal or anomalous
+    split: str
+    category: str
+    source: str
+    image: UInt8[np.ndarray, "row column"]
+    mask: Bool[np.ndarray, "row column"] | None = None
+    removed: float | None = None  # share of the release's target pixels that the removal filled
+    valid: Bool[np.ndarray, "row column"] | None = None  # where there is data; None: everywhere
+    notes: tuple[str, ...] = ()  # what was replaced or is doubtful, for the report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """All that is said of a dataset anywhere: its title, its source, its licence, how it is read.
+
+    Attributes:
+        title: What tables and pages call it.
+        items: Lists the images of a raw folder, with a report of what was left out.
+        load: Reads one of them, and makes its normal copy where there is one.
+        parameters: Its options.
+        defaults: Those of its parameters whose default differs from their class's.
+        folder: Its own subfolder in the folder of all releases; empty where nothing is to be fetched.
+        files: What to fetch.
+        site: From where.
+        layout: What lies there, unpacked.
+        licence: On what terms.
+        simulate: Makes the raw folder of a simulated dataset.
+    """
+
+    title: str
+    items: Callable[[Path, Any], tuple[list[Item], Report]]
+    load: Callable[[Item, Any, int], list[Record]]
+    parameters: type[Parameters] = Parameters
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+    files: str = ""
+    site: str = ""
+    layout: str = ""
+    licence: str = ""
+    simulate: Callable[[Path, Any, int], None] | None = None
+
+    def find(self, raw: Path | str | None, out: Path) -> Path:
+        """The raw folder: `raw` or its subfolder of this dataset; by default in PADIM_ACE_DATA.
+
+        Raises:
+            DataError: If none is given, or it is not there.
+        """
+        if self.simulate:
+            return Path(raw) if raw else out.with_name(f"{out.name}_raw")
+        raw = raw or (os.environ.get("PADIM_ACE_DATA") if self.folder else None)
+        if not raw:
+            expected = f"the folder that holds {self.title}"
+            raise DataError(
+                "raw", expected, "none", "give it" + ", or set PADIM_ACE_DATA" * bool(self.folder)
+            )
+        path = Path(raw)
+        if self.folder and (path / self.folder).is_dir():
+            path = path / self.folder
+        if not path.is_dir():
+            raise self.missing(path)
+        return path
+
+    def missing(self, raw: Path, found: str = "none") -> DataError:
+        """The error of a release that is not where it should be: what to fetch, from where, to where."""
+        names = sorted(p.name for p in raw.iterdir()) if raw.is_dir() else []
+        archives = [name for name in names if name.lower().endswith(ARCHIVES)]
+        if archives:
+            advice = f"unpack it: python -m data_prep unpack {raw / archives[0]} {raw}"
+            return DataError(raw, self.layout, f"the archive {archives[0]}", advice)
+        advice = f"get {self.files} from {self.site} and unpack into {raw}" if self.site else "check the path"
+        return DataError(raw, f"{self.title} as {self.layout}", found, advice)
