@@ -77,9 +77,7 @@ results.write_scores(frame, folder / "scores.csv")
 # %% tags=["hide-input"]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index="detector", columns="level", values="value", sort=False).reset_index()
-display(
-    html_tables.table(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f")
-)
+display(html_tables.table(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f"))
 if len(missing):
     left_out = missing.rename(columns=str.capitalize)
     display(html_tables.table(left_out, "Not run here.", f"not_run_{dataset}"))

@@ -67,7 +67,9 @@ def show(figure: Figure, alt: str, caption: str = "") -> HTML:
     return HTML(f'<figure class="drawn">{svg(figure, alt)}{below}</figure>')
 
 
-def panels(titles: Sequence[str], across: int, height: float, sharex: bool = True) -> tuple[Figure, list[Any]]:
+def panels(
+    titles: Sequence[str], across: int, height: float, sharex: bool = True
+) -> tuple[Figure, list[Any]]:
     """A figure with a titled panel for each of ``titles``, ``across`` in a row, and their axes."""
     rows = -(-len(titles) // across)
     figure, axes = plt.subplots(
