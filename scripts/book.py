@@ -113,13 +113,20 @@ def launch_links(name: str) -> dict[str, str]:
     }
 
 
+def _is_progress(output: Any) -> bool:
+    """Whether an output is a progress bar, as text or as a widget (whose script is of another host)."""
+    widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    return widget or output.get("name") == "stderr"
+
+
 def _finish_page(notebook: Any, page: str, book: Path) -> None:
     """Drop progress bars, keep the headline figure for the first page, and say how to make the page again."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             cell.source = unbroken(cell.source)
             continue
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         for output in cell.outputs:
             for kind in {"text/html", "text/markdown"} & set(output.get("data", {})):
                 output["data"][kind] = unbroken(output["data"][kind])
@@ -160,8 +167,8 @@ def _name_page(notebook: Any, page: str) -> None:
     head = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
     for cell in [cell for cell in notebook.cells if "title" in cell.metadata.get("tags", [])]:
         notebook.cells.remove(cell)
-        said = cell.outputs[0]["data"]["text/markdown"]
-        head.source = re.sub(r"^# .*$", lambda _: said, head.source, count=1, flags=re.MULTILINE)
+        before, _, after = re.split(r"^(# .*)$", head.source, maxsplit=1, flags=re.MULTILINE)
+        head.source = before + cell.outputs[0]["data"]["text/markdown"] + after
         return
     dataset, _, backbone = page.partition("_")[2].partition("-")
     about = ", ".join(filter(None, (titles.dataset_title(dataset), titles.backbone_title(backbone))))
@@ -179,7 +186,7 @@ def _api_pages(book: Path) -> None:
 
 
 def _extra_files(extra: Path) -> None:
-    """What the pages load or offer beside themselves: MathJax, DataTables, the notebooks as .py and .ipynb."""
+    """What the pages load or offer beside themselves: MathJax, DataTables, and the notebooks in two forms."""
     mathjax = Path(str(files("mathjax"))) / "static/mathjax/es5"
     target = extra / "_static/mathjax"
     (target / "output/chtml").mkdir(parents=True)
@@ -237,12 +244,38 @@ def build(profile: str, builder: str = "html") -> Path:
     return out / "_build" / builder
 
 
+def made_from() -> dict[str, str]:
+    """Checksums of what the book is made from: results, notebooks, prose and modules."""
+    patterns = (
+        "results/*/*.csv",
+        "results/*/*.json",
+        "notebooks/*.py",
+        "book/*.md",
+        "src/**/*.py",
+        "data_prep/**/*.py",
+    )
+    return {str(path.relative_to(ROOT)): sha256(path) for pattern in patterns for path in ROOT.glob(pattern)}
+
+
+def stale() -> str:
+    """Why the built book is not of the tree as it is now, in one line; empty if it is."""
+    if not (HTML / "made_from.json").is_file():
+        return f"{HTML}: expected a book, found none; `make book`"
+    before, now = results.read_json(HTML / "made_from.json"), made_from()
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            return f"{HTML}: expected {name} as it was when the book was built, found it changed; `make book`"
+    return ""
+
+
 def html(profile: str) -> None:
     """Build the book's pages into book/_build/html, which changes only when they are whole."""
+    sums = made_from()
     pages = build(profile)
     HTML.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(HTML, ignore_errors=True)
     shutil.move(pages, HTML)
+    results.write_json(sums, HTML / "made_from.json")
     (HTML / "index.html").touch()
 
 
