@@ -190,12 +190,8 @@ def edit(folder, old, new):
 
 def test_command_line(raw, tmp_path, capsys):
     out = tmp_path / "out"
-    assert (
-        main(
-            ["mstar", "--raw", str(raw), "--out", str(out), "--seed", "2", "--crop", "120", "--white", "none"]
-        )
-        == 0
-    )
+    options = ["--seed", "2", "--crop", "120", "--white", "none"]
+    assert main(["mstar", "--raw", str(raw), "--out", str(out), *options]) == 0
     content = json.loads((out / "preparation.json").read_text())
     assert content["seed"] == 2 and content["parameters"]["crop"] == 120
     assert content["parameters"]["white"] is None

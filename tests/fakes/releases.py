@@ -34,8 +34,8 @@ def phoenix(
 ) -> bytes:
     """A raw MSTAR file: float32 for a chip; uint16, and 512 native header bytes, for a clutter scene.
 
-    As the real ones, it begins with a line feed, which the offsets in its header count, and a chip's header has
-    the MD5 of all that follows it.
+    As the real ones, it begins with a line feed, which the offsets in its header count, and a chip's header
+    has the MD5 of all that follows it.
     """
     kind = ">u2" if scene else ">f4"
     blocks = magnitude.astype(kind).tobytes() + phase.astype(kind).tobytes()

@@ -105,7 +105,8 @@ def test_data_and_settings_reach_the_preparation(plans):
     prepare = [command for command in commands(plans["paper"]) if command[1] == "notebooks/prepare.ipynb"]
     by_out = {command[command.index("out") + 1]: command for command in prepare}
     kmeans = by_out["build/paper/prepared/ssdd_kmeans"]
-    assert kmeans[kmeans.index("dataset") + 1] == "ssdd" and '{"settings": {"removal": "kmeans"}}' in kmeans
+    assert kmeans[kmeans.index("dataset") + 1] == "ssdd_kmeans"
+    assert '{"settings": {"tile_size": 200}}' in by_out["build/paper/prepared/hrsid"]
     assert all(command[command.index("data") + 1] == "/data of mine" for command in prepare)
 
 
@@ -129,7 +130,7 @@ def test_modules_that_a_notebook_imports_are_its_inputs(plans):
     assert "data_prep/target_removal.py" in prepare
     for path in (
         "src/padim_ace/report/tables.py",
-        "data_prep/figures.py",
+        "src/padim_ace/report/preparation.py",
     ):  # a new look prepares and scores nothing again
         assert path not in score and path not in prepare
 
