@@ -246,7 +246,9 @@ def to_grey8(
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), ROWS):
         part = values[top : top + ROWS].astype(np.float64)
-        scaled = (np.nan_to_num(part, nan=black) - black) * (255.0 / (white - black))
+        scaled = (np.nan_to_num(part, nan=black, posinf=white, neginf=black) - black) * (
+            255.0 / (white - black)
+        )
         grey[top : top + ROWS] = np.rint(np.clip(scaled, 0, 255))
     return grey
 

@@ -68,6 +68,7 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
     if kind.simulate:
         kind.simulate(raw, settings, run.seed)
     items, report = kind.items(raw, settings)
+    report["left_out"] = dict(sorted(report.get("left_out", {}).items()))
     _check_names(items)
     checksums = _checksums(items)
     header = {

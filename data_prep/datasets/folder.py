@@ -185,7 +185,7 @@ def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -
     low, high = (float(np.median([getattr(f, name) for f in facts.values()])) for name in ("low", "high"))
     black = parameters.black if parameters.black is not None else 0.0 if flat else min(low, 0.0)
     white = parameters.white if parameters.white is not None else 255.0 if flat else high
-    if not white > black:
+    if not np.finfo(np.float64).tiny < white - black < np.inf:
         expected = "values between a black and a white"
         raise DataError(
             found[0].files[0], expected, f"{black:g} and {white:g} as black and white", "set both"

@@ -237,7 +237,7 @@ def _folder_facts(path: Path) -> _Facts:
     folders = path.parent.parts[::-1]
     target = next((part for part in folders if vehicle_class(part)), path.parent.name or "no folder")
     splits = (name for part in folders for name, known in SPLIT_NAMES.items() if known.fullmatch(part))
-    serial = next((part for part in folders if re.match("SN[_ -]?[0-9]", part, re.IGNORECASE)), "")
+    serial = next((part for part in folders if re.match("SN[_ -]?[A-Z]?[0-9]", part, re.IGNORECASE)), "")
     angle = next((part for part in folders if re.match("[0-9]{2}[_ -]?deg", part, re.IGNORECASE)), "")
     return _Facts(target, next(splits, None), serial, f"depression {angle[:2]}" if angle else "")
 

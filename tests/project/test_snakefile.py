@@ -13,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+DATA = "/data/o'brien; touch X"  # a folder that is shell unless it is quoted
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def dry_run(checkout, profile, *flags):
         "2",
         *flags,
     ]
-    environment = os.environ | {"PADIM_ACE_DATA": "/data of mine"}
+    environment = os.environ | {"PADIM_ACE_DATA": DATA}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -107,7 +108,7 @@ def test_data_and_settings_reach_the_preparation(plans):
     kmeans = by_out["build/paper/prepared/ssdd_kmeans"]
     assert kmeans[kmeans.index("dataset") + 1] == "ssdd_kmeans"
     assert '{"settings": {"tile_size": 200}}' in by_out["build/paper/prepared/hrsid"]
-    assert all(command[command.index("data") + 1] == "/data of mine" for command in prepare)
+    assert all(command[command.index("data") + 1] == DATA for command in prepare)
 
 
 def test_modules_that_a_notebook_imports_are_its_inputs(plans):
