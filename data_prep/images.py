@@ -196,6 +196,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 def _grey(array: np.ndarray) -> np.ndarray:
     """ITU-R 601 luminance of [row, column, 3] in the same number type; equal channels keep their value."""
+    array = array.astype(np.uint8) * 255 if array.dtype == bool else array
     if array.ndim == 2:
         return array
     if (array[..., 0] == array[..., 1]).all() and (array[..., 0] == array[..., 2]).all():

@@ -103,6 +103,7 @@ for name, write, suffix in [
     ("float64", tif(np.float64), ".tif"),
     ("complex64_tif", tif(complex64), ".tif"),
     ("complex64_npy", lambda p, x: np.save(p, complex64(x)), ".npy"),
+    ("bool_npy", lambda p, x: np.save(p, np.where(x > 1, True, x > 0.1)), ".npy"),
     ("float16_npy", lambda p, x: np.save(p, x.astype(np.float16)), ".npy"),
     ("big_endian_npy", lambda p, x: np.save(p, x.astype(">f4")), ".npy"),
     (
@@ -584,13 +585,13 @@ def test_odd_input(tmp_path, make, outcome, text, parameters):
         assert noted == (outcome == "repaired")
         if outcome == "repaired":
             assert re.search(text, str(report)), report
-        if dataset == "folder":
-            check_levels(out, table, raw)
+        if dataset == "folder" and "tile_size" not in parameters:
+            check_levels(out, table)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
     assert {p.name for p in (tmp_path / "in").iterdir()} <= {"raw", "out"}
 
 
-def check_levels(out, table, raw):
+def check_levels(out, table):
     """Targets are brighter than what is around them, which is neither black nor white; so is their fill."""
     for row in table[table["label"] == "anomalous"].to_dict("records"):
         image = cv2.imread(str(out / row["path"]), 0)
@@ -598,9 +599,8 @@ def check_levels(out, table, raw):
             continue
         mask = cv2.imread(str(out / row["mask"]), 0) > 0
         data = image[~mask][image[~mask] > 0]
-        assert 5 < np.median(data) < 180
-        if raw.name == "raw" and (image[mask].mean() > 150):
-            assert image[mask].mean() > np.median(data) + 60
+        assert 5 < np.median(data) < 180 or set(np.unique(image)) == {0, 255}
+        assert image[mask].mean() > max(np.mean(image[~mask]) + 60, 150)
         filled = out / row["path"].replace("anomalous", "normal")
         if filled.exists():
             inside = cv2.imread(str(filled), 0)[mask]
