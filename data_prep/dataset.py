@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -39,17 +39,17 @@ class Options(BaseModel):
 class Run(Options):
     """How a preparation is run, whatever the dataset."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="decides the fill, and the simulation")] = 0
-    processes: Annotated[int, Field(ge=1, le=256, description="worker processes")] = 1
+    seed: int = Field(default=0, ge=0, lt=2**32, description="decides the fill, and the simulation")
+    processes: int = Field(default=1, ge=1, le=256, description="worker processes")
 
 
 class Parameters(Options):
     """Parameters of every dataset; a dataset adds its own in a subclass."""
 
-    tile_size: Annotated[
-        int | None, Field(ge=16, le=8192, description="cut images into square tiles of this side, px")
-    ] = None
-    overlap: Annotated[int, Field(ge=0, le=8191, description="overlap of neighbouring tiles, px")] = 0
+    tile_size: int | None = Field(
+        default=None, ge=16, le=8192, description="cut images into tiles of this side, px"
+    )
+    overlap: int = Field(default=0, ge=0, le=8191, description="overlap of neighbouring tiles, px")
 
     @model_validator(mode="after")
     def _overlap_is_part_of_a_tile(self) -> "Parameters":

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -32,20 +32,15 @@ LARGE = 4096  # px; beyond this side a whole image is too large for what comes n
 class Parameters(RemovalParameters):
     """Names of the folders, and how images become 8-bit."""
 
-    removal: Annotated[
-        Literal["mask", "kmeans", "none"],
-        Field(description="`mask` or `kmeans` also make normals from the anomalous images"),
-    ] = "none"
-    normal_dir: Annotated[str, Field(min_length=1, description="folder of the normal images")] = "normal"
-    anomalous_dir: Annotated[str, Field(min_length=1, description="of the anomalous")] = "anomalous"
-    mask_dir: Annotated[str, Field(min_length=1, description="folder of their masks")] = "masks"
-    category: Annotated[str, Field(min_length=1, description="what the targets are called")] = "target"
-    train_share: Annotated[
-        float,
-        Field(ge=0, le=1, description="of the anomalous images, that make signatures"),
-    ] = 0.5
-    black: Annotated[float | None, Field(description="value that becomes 0; found from the images")] = None
-    white: Annotated[float | None, Field(description="value that becomes 255; found from the images")] = None
+    normal_dir: str = Field(default="normal", min_length=1, description="folder of the normal images")
+    anomalous_dir: str = Field(default="anomalous", min_length=1, description="folder of the anomalous ones")
+    mask_dir: str = Field(default="masks", min_length=1, description="folder of their masks")
+    category: str = Field(default="target", min_length=1, description="what the targets are called")
+    train_share: float = Field(
+        default=0.5, ge=0, le=1, description="of the anomalous images, that make signatures"
+    )
+    black: float | None = Field(default=None, description="value that becomes 0; found from the images")
+    white: float | None = Field(default=None, description="value that becomes 255; found from the images")
 
     @model_validator(mode="after")
     def _white_is_above_black(self) -> "Parameters":
@@ -217,6 +212,7 @@ DATASETS = {
         items=items,
         load=load,
         parameters=Parameters,
+        defaults={"removal": "none"},
         layout="folders normal/ and anomalous/, and masks/ if you have them",
     )
 }

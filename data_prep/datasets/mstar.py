@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from jaxtyping import Shaped
@@ -48,17 +47,12 @@ CHECKSUM = re.compile("[0-9a-fA-F]{32}")
 class Parameters(KMeansRemoval):
     """MSTAR's parameters; those of the removal are inherited."""
 
-    crop: Annotated[
-        int | None, Field(ge=8, le=4096, description="side of the centre crop, px; `none` keeps the chip")
-    ] = 128
-    white: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            description="magnitude that becomes 255 in raw chips, 0.5 as in the image chips that circulate; "
-            "`none` stretches each from its least to its greatest value",
-        ),
-    ] = 0.5
+    crop: int | None = Field(
+        default=128, ge=8, le=4096, description="side of the centre crop, px; none: the chip"
+    )
+    white: float | None = Field(
+        default=0.5, gt=0, description="magnitude that becomes 255 in raw chips; none stretches each chip"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ its masks as SSDD; `demo_harbour` has pure backgrounds of its own as HRSID.
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -30,14 +29,11 @@ from data_prep.target_removal import image_rng
 
 
 class Parameters(RemovalParameters):
-    """Parameters of a simulated dataset; `removal`, `looks` and `scenes` default to those in `SCENES`."""
+    """Parameters of a simulated dataset; the defaults of some depend on the scene."""
 
-    scenes: Annotated[int, Field(ge=4, le=9999, description="number of images")] = 60
-    size: Annotated[int, Field(ge=64, le=2048, description="side of an image, px")] = 128
-    looks: Annotated[int, Field(ge=1, le=100, description="looks that are averaged")] = 1
-    dilation: Annotated[
-        int, Field(ge=1, le=1001, description="side of the square that grows a mask before the fill, px")
-    ] = 11  # the scenes are smaller than SSDD's images
+    scenes: int = Field(default=60, ge=4, le=9999, description="number of images")
+    size: int = Field(default=128, ge=64, le=2048, description="side of an image, px")
+    looks: int = Field(default=1, ge=1, le=100, description="looks that are averaged")
 
 
 def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None:
@@ -103,7 +99,7 @@ DATASETS = {
         items=items,
         load=load,
         parameters=Parameters,
-        defaults={"looks": scene.looks, "removal": scene.removal, "scenes": scene.scenes},
+        defaults={"looks": scene.looks, "removal": scene.removal, "scenes": scene.scenes, "dilation": 11},
         simulate=partial(simulate, name),
         licence="MIT, as this project",
     )

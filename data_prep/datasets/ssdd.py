@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -22,9 +21,9 @@ MASKS = "JPEGImages_PSeg_GT_Mask"
 class Parameters(RemovalParameters):
     """SSDD's parameters."""
 
-    drop_duplicates: Annotated[
-        bool, Field(description="of pixel-identical images keep one, that of the test split first")
-    ] = False
+    drop_duplicates: bool = Field(
+        default=False, description="of identical images keep one, of the test split first"
+    )
 
 
 def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
