@@ -4,19 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_prep.errors import DataError
 
@@ -29,12 +21,6 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _none_by_its_name(cls, value: Any, info: ValidationInfo) -> Any:
-        kind = cls.model_fields[info.field_name or ""].annotation
-        return None if value == "none" and type(None) in get_args(kind) else value
-
 
 class Run(Options):
     """How a preparation is run, whatever the dataset."""
@@ -46,15 +32,13 @@ class Run(Options):
 class Parameters(Options):
     """Parameters of every dataset; a dataset adds its own in a subclass."""
 
-    tile_size: int | None = Field(
-        default=None, ge=16, le=8192, description="cut images into tiles of this side, px"
-    )
-    overlap: int = Field(default=0, ge=0, le=8191, description="overlap of neighbouring tiles, px")
+    tile_size: int | None = Field(default=None, ge=16, le=8192, description="side of the tiles to cut, px")
+    overlap: int = Field(default=0, ge=0, le=4096, description="overlap of neighbouring tiles, px")
 
     @model_validator(mode="after")
     def _overlap_is_part_of_a_tile(self) -> "Parameters":
-        if self.overlap and self.overlap >= (self.tile_size or 0):
-            raise ValueError("an overlap less than tile_size")
+        if 2 * self.overlap > (self.tile_size or 0):
+            raise ValueError("an overlap of at most half of tile_size")
         return self
 
 
@@ -71,13 +55,12 @@ def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"][:1])) or "overlap"
+        name = str((*first["loc"], "parameters")[0])
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(model.model_fields))
             raise DataError("parameter", f"one of {known}", repr(name), "rename it") from None
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        found = values.get(name, first["input"])
-        raise DataError(name, expected, repr(found), "change the parameter") from None
+        raise DataError(name, expected, repr(values.get(name)), "change the parameter") from None
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,8 @@ from padim_ace.report.figures import show
 
 title = DATASETS[dataset].title
 source = data if DATASETS[dataset].folder else raw
-folder = prepare(
-    dataset,
-    project_path(source) if source else None,
-    project_path(out),
-    seed=seed,
-    processes=processes,
-    **settings,
-)
+place = project_path(source) if source else None
+folder = prepare(dataset, place, project_path(out), seed=seed, processes=processes, **settings)
 manifest = read_manifest(folder)
 preparation = json.loads((folder / "preparation.json").read_text())
 anomalous = manifest[manifest["label"] == "anomalous"]
@@ -59,11 +53,8 @@ show(
 # ## Counts
 
 # %% tags=["hide-input"]
-HTML(
-    html_tables.frame_html(
-        page.counts(manifest).reset_index(), "Images by class, split and label.", f"counts_{dataset}"
-    )
-)
+counts = page.counts(manifest).reset_index()
+HTML(html_tables.frame_html(counts, "Images by class, split and label.", f"counts_{dataset}"))
 
 # %% tags=["hide-input"]
 Markdown("\n".join(f"- {line}" for line in page.report_lines(preparation)))

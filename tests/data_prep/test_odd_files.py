@@ -551,7 +551,7 @@ for dataset, name, value, text in [
     ("mstar", "target_sigma", -1, "greater than 0"),
     ("mstar", "white", float("nan"), "a finite number"),
     ("hrsid", "tile_size", "abc", "a valid integer"),
-    ("hrsid", "overlap", 3, "an overlap less than tile_size"),
+    ("hrsid", "overlap", 3, "an overlap of at most half of tile_size"),
     ("ssdd", "dilation", 100_000, "less than or equal to 1001"),
     ("ssdd", "removal", "inpaint", "'mask', 'kmeans' or 'none'"),
     ("ssdd", "seed", -1, "seed: expected greater than or equal to 0"),
