@@ -11,6 +11,7 @@ its masks as SSDD; `demo_harbour` has pure backgrounds of its own as HRSID.
 """
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from data_prep.images import read_grey8, read_mask
 from data_prep.prepared import code_checksum, encode_png
 from data_prep.simulation.scenes import SCENES
 from data_prep.target_removal import image_rng
+
+
+#: What a simulation writes, and may replace.
+OWN_FILES = re.compile(r"(images|masks)/scene\d{4}\.png|index\.csv|simulation\.json|(.*/)?\.[^/]*\.tmp")
 
 
 class Parameters(RemovalParameters):
@@ -47,13 +52,9 @@ def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None
     done = raw / "simulation.json"
     if done.exists() and json.loads(done.read_bytes()) == header:
         return
-    strangers = (
-        [p.name for p in raw.iterdir() if p.name not in ("images", "masks", "index.csv")]
-        if raw.exists()
-        else []
-    )
-    if strangers and not done.exists():
-        raise DataError(raw, "an empty folder to simulate into", f"{strangers[0]!r}", "give another")
+    there = [path.relative_to(raw).as_posix() for path in sorted(raw.rglob("*")) if not path.is_dir()]
+    for stranger in [name for name in there if not OWN_FILES.fullmatch(name)][:1]:
+        raise DataError(raw, "an empty folder to simulate into", repr(stranger), "give another")
     done.unlink(missing_ok=True)
     for sub in ("images", "masks"):
         (raw / sub).mkdir(parents=True, exist_ok=True)
