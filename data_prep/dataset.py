@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -42,10 +42,7 @@ class Parameters(Options):
         return self
 
 
-Model = TypeVar("Model", bound=Options)
-
-
-def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
+def checked(model: type[Options], values: Mapping[str, Any]) -> Any:
     """The options `values`, each of its type and in its range.
 
     Raises:
@@ -93,33 +90,19 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """All that is said of a dataset anywhere: its title, its source, its licence, how it is read.
+    """All that is said of a dataset anywhere: its title, its source, its licence, how it is read."""
 
-    Attributes:
-        title: What tables and pages call it.
-        items: Lists the images of a raw folder, with a report of what was left out.
-        load: Reads one of them, and makes its normal copy where there is one.
-        parameters: Its options.
-        defaults: Those of its parameters whose default differs from their class's.
-        folder: Its own subfolder in the folder of all releases; empty where nothing is to be fetched.
-        files: What to fetch.
-        site: From where.
-        layout: What lies there, unpacked.
-        licence: On what terms.
-        simulate: Makes the raw folder of a simulated dataset.
-    """
-
-    title: str
-    items: Callable[[Path, Any], tuple[list[Item], Report]]
-    load: Callable[[Item, Any, int], list[Record]]
+    title: str  # what tables and pages call it
+    items: Callable[[Path, Any], tuple[list[Item], Report]]  # lists the images of a raw folder, with a report
+    load: Callable[[Item, Any, int], list[Record]]  # reads one, and makes its normal copy where there is one
     parameters: type[Parameters] = Parameters
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    folder: str = ""
-    files: str = ""
-    site: str = ""
-    layout: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # other than those of `parameters`
+    folder: str = ""  # its own in the folder of all releases; empty where nothing is to be fetched
+    files: str = ""  # what to fetch
+    site: str = ""  # from where
+    layout: str = ""  # what lies there, unpacked
     licence: str = ""
-    simulate: Callable[[Path, Any, int], None] | None = None
+    simulate: Callable[[Path, Any, int], None] | None = None  # makes the raw folder
 
     def find(self, raw: Path | str | None, out: Path) -> Path:
         """The raw folder: `raw` or its subfolder of this dataset; by default in PADIM_ACE_DATA.

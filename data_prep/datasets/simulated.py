@@ -28,7 +28,6 @@ from data_prep.prepared import code_checksum, encode_png
 from data_prep.simulation.scenes import SCENES
 from data_prep.target_removal import image_rng
 
-
 #: What a simulation writes, and may replace.
 OWN_FILES = re.compile(r"(images|masks)/scene\d{4}\.png|index\.csv|simulation\.json|(.*/)?\.[^/]*\.tmp")
 

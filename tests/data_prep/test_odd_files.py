@@ -616,7 +616,10 @@ def test_how_many_are_read_refused_repaired():
 
 def test_without_masks_there_is_no_folder_of_them(tmp_path):
     own(tmp_path / "raw", lambda p, x: save(p, eight(x)), ".png", masks=False)
-    out = prepare("folder", tmp_path / "raw", tmp_path / "out")
+    for again in ("kmeans", "none"):  # what an earlier run wrote goes too
+        options = {"removal": again, "closing": 3, "target_growth": 1}
+        out = prepare("folder", tmp_path / "raw", tmp_path / "out", **options)
+        assert (out / "masks").exists() == (again == "kmeans")
     assert not (out / "masks").exists() and (read_manifest(out)["mask"] == "").all()
 
 
