@@ -66,8 +66,8 @@ def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
         columns: what to compare; detectors without a value in a column have no row there.
 
     Returns:
-        One row per detector and column: mean over the seeds and ``half`` the width of its 95 % interval, ``gain``
-        over PaDiM on the same seeds and ``gain_half``, and whether it ``wins`` or ``loses`` by more than that.
+        One row per detector and column: mean over the seeds and ``half`` the width of its 95 % interval,
+        ``gain`` over PaDiM on the same seeds and ``gain_half``, and whether it ``wins`` or ``loses`` by more.
     """
     rows = []
     for detector in detectors(scores):
