@@ -74,7 +74,7 @@ def _extract(archive: Path, stage: Path, target: Path) -> None:
     """Extract the members of `archive` into the empty folder `stage`, each checked by `_check` first."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            members = [m for m in opened.infolist() if not m.is_dir()]
+            members = [m for m in opened.infolist() if not m.filename.endswith("/")]
             for member in members:
                 member.filename = member.filename.replace("\\", "/")
                 _check(archive, member.filename, stat.S_ISLNK(member.external_attr >> 16), target)
