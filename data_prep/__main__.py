@@ -6,25 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from data_prep import DATASETS, DataError, Dataset, prepare
 from data_prep.archives import unpack
 from data_prep.dataset import Run
 
-SIGNS: dict[type, str] = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+LIMITS = {"Ge": "at least", "Gt": "above", "Le": "at most", "Lt": "below"}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def _option(name: str, field: FieldInfo, default: Any) -> click.Option:
     """The option of a field: its words, its range and its default; `prepare` checks its value."""
     dashed, parts = f"--{name.replace('_', '-')}", typing.get_args(field.annotation)
-    limits = [
-        f"{SIGNS[type(b)]} {getattr(b, type(b).__name__.lower()):g}"
-        for b in field.metadata
-        if type(b) in SIGNS
-    ]
+    bounds = [(type(bound).__name__, bound) for bound in field.metadata]
+    limits = [f"{LIMITS[kind]} {getattr(of, kind.lower()):g}" for kind, of in bounds if kind in LIMITS]
     said = f"{field.description} ({', '.join([*limits, f'default: {default}'.lower()])})"
     if field.annotation is bool:
         return click.Option([dashed], is_flag=True, default=None, help=said)
@@ -37,12 +33,14 @@ def _option(name: str, field: FieldInfo, default: Any) -> click.Option:
 def _command(name: str, dataset: Dataset) -> click.Command:
     def run(raw: Path | None, out: Path, **values: Any) -> None:
         given = {key: value for key, value in values.items() if value is not None}
+        given |= {key: None for key, value in given.items() if value == "none" and key in optional}
         click.echo(prepare(name, raw, out, **given))
 
     where = dataset.layout + " (default: in $PADIM_ACE_DATA)" * bool(dataset.folder)
     raw = click.Option(["--raw"], type=FOLDER, help=where or "where to simulate (default: beside --out)")
     out = click.Option(["--out"], type=FOLDER, required=True, help="the prepared dataset")
     fields = {**Run.model_fields, **dataset.parameters.model_fields}.items()
+    optional = {key for key, field in fields if type(None) in typing.get_args(field.annotation)}
     options = [_option(key, field, dataset.defaults.get(key, field.default)) for key, field in fields]
     about = [f"Prepare {dataset.title}.", dataset.site and f"To get: {dataset.files}, from {dataset.site}."]
     about.append(dataset.licence and f"Licence: {dataset.licence}.")

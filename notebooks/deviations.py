@@ -33,7 +33,7 @@ from padim_ace.paper.published import IN_PAPER, MODELS, read_published
 from padim_ace.report import deviation_figures as drawn
 from padim_ace.report import deviations, html_tables
 from padim_ace.report.figures import show
-from padim_ace.report.summary import number_text, spread_text
+from padim_ace.report.summary import number_text
 from padim_ace.report.titles import dataset_title
 
 folder = Path(results)
@@ -75,32 +75,20 @@ figure, alt = drawn.effects_figure(effects)
 show(figure, alt, "Each deviation switched alone; the bars are one standard deviation over the seeds.")
 
 # %% tags=["hide-input"]
-image = effects[effects["level"] == "image"]
-lines = []
-for (dataset, direction), rows in image.groupby(["dataset", "direction"], sort=False):
-    row = rows.loc[rows["effect"].abs().idxmax()]
-    base, verb = {
-        "corrected": ("the published code", "correcting"),
-        "introduced": ("the detector as it is meant", "introducing"),
-    }[direction]
-    effect = spread_text(row["effect"], row["std"], "+.1f")
-    lines.append(
-        f"- {dataset_title(dataset)}: in {base}, {verb} {row['deviation']} has the largest effect on image AUROC, "
-        f"{effect} points ({row['before']:.1f} to {row['after']:.1f})."
-    )
-for dataset, rows in image[image["deviation"] != "D2"].groupby("dataset", sort=False):
-    ends = [
+image = effects[(effects["level"] == "image") & (effects["deviation"] != "D2")]
+for dataset, rows in image.groupby("dataset", sort=False):
+    centred, published_code = (
         deviations.auroc(scores, dataset, "image", backbone, Detector(convention=convention))
         for convention in ("centred", "published")
-    ]
-    alone = rows.groupby("direction")["effect"].sum()
-    lines.append(
-        f"- {dataset_title(dataset)}: D1, D3, D4 and D5 corrected together change image AUROC by "
-        f"{number_text((ends[0] - ends[1]).mean(), '+.1f')} points; the four corrected alone add up to "
-        f"{number_text(alone['corrected'], '+.1f')}, and the four introduced alone to "
-        f"{number_text(alone['introduced'], '+.1f')}."
     )
-Markdown("\n".join(lines))
+    together = number_text((centred - published_code).mean(), "+.1f")
+    alone = rows.groupby("direction")["effect"].sum().map(lambda sum: number_text(sum, "+.1f"))
+    display(
+        Markdown(
+            f"{dataset_title(dataset)}: D1, D3, D4 and D5 corrected together change image AUROC by {together} points; the four "
+            f"corrected alone add up to {alone['corrected']}, and the four introduced alone to {alone['introduced']}."
+        )
+    )
 
 # %% [markdown]
 # The effects do not add up, because one deviation hides another: a signature that is scrambled is scrambled whether or not
@@ -229,12 +217,16 @@ show(
 # background, and held against the same images without that fill (an AUROC of 0.5 is chance):
 
 # %% tags=["hide-input"]
-wide = fill.pivot(index="measure", columns="dataset", values="value")
+forms = {measure: ".0f" if measure.endswith("images") else ".3f" for measure in deviations.FILL}
+fill["text"] = [
+    number_text(value, forms[name]) for name, value in zip(fill["measure"], fill["value"], strict=True)
+]
+wide = fill.pivot(index="measure", columns="dataset", values="text")
 wide = wide.loc[[measure for measure in deviations.FILL if measure in wide.index]]
 wide = wide.rename(columns=dataset_title).reset_index()
 wide["measure"] = wide["measure"].map(deviations.FILL)
 caption = "How well the fill is told from background (fractions, and counts)."
-html_tables.table(wide.rename(columns={"measure": "Measure"}), caption, "fill", ".3f")
+html_tables.table(wide.rename(columns={"measure": "Measure"}), caption, "fill")
 
 # %% [markdown]
 # A high image AUROC on such a benchmark can thus be had without finding a single target, and says nothing by itself about
@@ -252,12 +244,7 @@ removal = deviations.removal_effect(scores, paper, backbone)
 caption = (
     "SSDD with its targets removed by its masks and by k-means: AUROC in %, difference in points (paired)."
 )
-display(deviations.removal_table(removal, caption, "ssdd_removal"))
-row = removal[(removal["detector"] == "PaDiM") & (removal["level"] == "image")].iloc[0]
-Markdown(
-    f"PaDiM's image AUROC on SSDD is {row['masks'].mean:.1f} % by masks and {row['kmeans'].mean:.1f} % by k-means, a "
-    f"difference of {spread_text(*row['difference'][:2], '+.1f')} points; the paper has {row['paper'][0]:.2f} %."
-)
+html_tables.table(removal, caption, "ssdd_removal")
 
 # %% [markdown]
 # Ships that are left in the training normals are background to the detector, and in the test normals they are targets that

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import http.server
+import inspect
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import threading
 from html import unescape
 from http.client import HTTPException
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,13 @@ ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "book/_build/html"
 PDF = ROOT / "book/_build/padim-ace.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+API = [
+    *(f"padim_ace.{room}" for room in ("anomalib", "detect", "experiment", "paper", "report")),
+    "data_prep",
+]
+"""The packages that have a page of their public names."""
 
 
 class BookError(RuntimeError):
@@ -113,13 +123,20 @@ def launch_links(name: str) -> dict[str, str]:
     }
 
 
+def _is_progress(output: Any) -> bool:
+    """Whether an output is a progress bar, as text or as a widget (whose script is of another host)."""
+    widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    return widget or output.get("name") == "stderr"
+
+
 def _finish_page(notebook: Any, page: str, book: Path) -> None:
     """Drop progress bars, keep the headline figure for the first page, and say how to make the page again."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             cell.source = unbroken(cell.source)
             continue
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         for output in cell.outputs:
             for kind in {"text/html", "text/markdown"} & set(output.get("data", {})):
                 output["data"][kind] = unbroken(output["data"][kind])
@@ -160,8 +177,8 @@ def _name_page(notebook: Any, page: str) -> None:
     head = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
     for cell in [cell for cell in notebook.cells if "title" in cell.metadata.get("tags", [])]:
         notebook.cells.remove(cell)
-        said = cell.outputs[0]["data"]["text/markdown"]
-        head.source = re.sub(r"^# .*$", lambda _: said, head.source, count=1, flags=re.MULTILINE)
+        before, _, after = re.split(r"^(# .*)$", head.source, maxsplit=1, flags=re.MULTILINE)
+        head.source = before + cell.outputs[0]["data"]["text/markdown"] + after
         return
     dataset, _, backbone = page.partition("_")[2].partition("-")
     about = ", ".join(filter(None, (titles.dataset_title(dataset), titles.backbone_title(backbone))))
@@ -169,17 +186,40 @@ def _name_page(notebook: Any, page: str) -> None:
     head.source = re.sub(r"^(# .*)$", rf"\1: {about}", head.source, count=1, flags=re.MULTILINE)
 
 
+def public_names(package: str) -> dict[str, list[str]]:
+    """The public names of a package, by the module that defines each."""
+    room = import_module(package)
+    named: dict[str, list[str]] = {}
+    for name in room.__all__:
+        thing = getattr(room, name)
+        if not inspect.ismodule(thing):
+            defined = getattr(thing, "__module__", "") if callable(thing) else ""
+            named.setdefault(defined or _assigned_in(room, name), []).append(name)
+    return named
+
+
+def _assigned_in(room: Any, name: str) -> str:
+    """The module of a package in which a constant is assigned."""
+    for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+        source = inspect.getsource(import_module(found.name))
+        if re.search(rf"^{name}\b.*=", source, re.MULTILINE):
+            return found.name
+    raise BookError(f"{room.__name__}: expected a module that assigns {name}, found none; correct __all__")
+
+
 def _api_pages(book: Path) -> None:
-    """One page per module of the two packages, from the docstrings."""
-    for package, folder in (("padim_ace", ROOT / "src/padim_ace"), ("data_prep", ROOT / "data_prep")):
-        for path in sorted(folder.rglob("[!_]*.py")):
-            module = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
-            page = f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
-            write_atomic(book / "api" / f"{module}.md", page.encode())
+    """One page per room, with its public names and no others, from their docstrings."""
+    for package in API:
+        room = import_module(package)
+        parts = [f"# `{package}`", f"{room.__doc__}"]
+        for module, names in public_names(package).items():
+            members = ", ".join(names)
+            parts.append(f"```{{eval-rst}}\n.. automodule:: {module}\n   :members: {members}\n```")
+        write_atomic(book / "api" / f"{package}.md", "\n\n".join(parts).encode())
 
 
 def _extra_files(extra: Path) -> None:
-    """What the pages load or offer beside themselves: MathJax, DataTables, the notebooks as .py and .ipynb."""
+    """What the pages load or offer beside themselves: MathJax, DataTables, and the notebooks in two forms."""
     mathjax = Path(str(files("mathjax"))) / "static/mathjax/es5"
     target = extra / "_static/mathjax"
     (target / "output/chtml").mkdir(parents=True)
@@ -237,12 +277,38 @@ def build(profile: str, builder: str = "html") -> Path:
     return out / "_build" / builder
 
 
+def made_from() -> dict[str, str]:
+    """Checksums of what the book is made from: results, notebooks, prose and modules."""
+    patterns = (
+        "results/*/*.csv",
+        "results/*/*.json",
+        "notebooks/*.py",
+        "book/*.md",
+        "src/**/*.py",
+        "data_prep/**/*.py",
+    )
+    return {str(path.relative_to(ROOT)): sha256(path) for pattern in patterns for path in ROOT.glob(pattern)}
+
+
+def stale() -> str:
+    """Why the built book is not of the tree as it is now, in one line; empty if it is."""
+    if not (HTML / "made_from.json").is_file():
+        return f"{HTML}: expected a book, found none; `make book`"
+    before, now = results.read_json(HTML / "made_from.json"), made_from()
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            return f"{HTML}: expected {name} as it was when the book was built, found it changed; `make book`"
+    return ""
+
+
 def html(profile: str) -> None:
     """Build the book's pages into book/_build/html, which changes only when they are whole."""
+    sums = made_from()
     pages = build(profile)
     HTML.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(HTML, ignore_errors=True)
     shutil.move(pages, HTML)
+    results.write_json(sums, HTML / "made_from.json")
     (HTML / "index.html").touch()
 
 

@@ -66,8 +66,8 @@ def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
         columns: what to compare; detectors without a value in a column have no row there.
 
     Returns:
-        One row per detector and column: mean over the seeds, ``half`` the width of its 95 % interval, ``gain``
-        over PaDiM on the same seeds with its own ``gain_half``, and whether it ``wins`` or ``loses`` by more.
+        One row per detector and column: mean over the seeds and ``half`` the width of its 95 % interval,
+        ``gain`` over PaDiM on the same seeds and ``gain_half``, and whether it ``wins`` or ``loses`` by more.
     """
     rows = []
     for detector in detectors(scores):
@@ -82,49 +82,27 @@ def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _words(detector: str, background: str) -> str:
-    place = f", {BACKGROUNDS[background]} background" if background != "patch" else ""
-    return STATISTICS[detector].title + place
-
-
-def _gain_text(row: Any) -> str:
-    return spread_text(row.gain, row.gain_half, "+.2f")
+def _place(background: str) -> str:
+    return f", {BACKGROUNDS[background]} background" if background != "patch" else ""
 
 
 def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw a :func:`comparison`; the best of a column in bold, ▲ where PaDiM is beaten beyond the interval."""
+    """Draw a :func:`comparison`, the best of a column in bold, ▲ where it wins."""
     best = frame.groupby(["dataset", "level", "metric"])["mean"].max()
     lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in frame.itertuples(index=False):
         line = lines.setdefault((row.detector, row.background, row.signature), {})
-        line |= {"Detector": _words(row.detector, row.background), "Signature": row.signature or "–"}
+        line |= {
+            "Detector": STATISTICS[row.detector].title + _place(row.background),
+            "Signature": row.signature or "–",
+        }
         line["Supervision"] = supervision(row.signature)
         column = (row.dataset, row.level, row.metric)
         text = spread_text(row.mean, row.half, ".1f") + MARK * row.wins
-        title = f"{_gain_text(row)} over PaDiM on the same {row.seeds} seeds"
+        gained = spread_text(row.gain, row.gain_half, "+.2f")
+        title = f"{gained} over PaDiM on the same {row.seeds} seeds"
         line[column_title(column)] = Cell(text, row.mean == best[column], title)
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
-
-
-def best_table(frame: pd.DataFrame, ways: Sequence[tuple[str, str]], caption: str, name: str) -> HTML:
-    """Draw the best row of each column of a :func:`comparison`, for pairs of a statistic and a supervision.
-
-    The test images picked these rows; their intervals know nothing of that.
-    """
-    frame = frame.assign(supervision=frame["signature"].map(supervision))
-    padim = frame[frame["detector"].eq("padim") & frame["background"].eq("patch")]
-    padim = padim.set_index(["dataset", "level", "metric"])["mean"]
-    lines = []
-    for statistic, known in ways:
-        rows = frame[(frame["detector"] == statistic) & (frame["supervision"] == known)]
-        best = rows.groupby(["dataset", "level", "metric"], sort=False)["mean"].idxmax()
-        for row in rows.loc[best].itertuples(index=False):
-            column = (row.dataset, row.level, row.metric)
-            line = {"Statistic": STATISTICS[statistic].title, "Supervision": known}
-            line |= {"Column": column_title(column), "Best signature": row.signature}
-            line |= {"AUROC": row.mean, "PaDiM": padim[column]}
-            lines.append(line | {"Gain": Cell(_gain_text(row) + MARK * row.wins, row.wins)})
-    return table(pd.DataFrame(lines), caption, name)
 
 
 def wins(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +112,7 @@ def wins(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["signature"] != ""].groupby(names, sort=False)[["wins", "loses"]].agg(["sum", "size"])
     counts = pd.DataFrame(
         {
-            "Detector": [f"{_words(d, b)}, {s}" for d, b, s in rows.index],
+            "Detector": [f"{STATISTICS[d].title}, {s}{_place(b)}" for d, b, s in rows.index],
             "Supervision": [supervision(s) for *_, s in rows.index],
             "above PaDiM": rows["wins", "sum"].to_numpy(),
             "below": rows["loses", "sum"].to_numpy(),
@@ -232,11 +210,10 @@ def supervision_figure(few: pd.DataFrame, scores: pd.DataFrame, columns: Sequenc
             axis.axhline(padim.mean, color=COLOURS[1], lw=1.4, label="PaDiM")
             edges = (padim.mean - padim.half, padim.mean + padim.half)
             axis.axhspan(*edges, color=COLOURS[1], alpha=0.2, lw=0)
-            ours = {n: summary for n, (summary, _) in by_images(few, scores, column).items()}
-            axis.errorbar(
-                range(len(ours)), [s.mean for s in ours.values()], [s.half for s in ours.values()], marker="o",
-                ms=5, lw=1.3, capsize=2, color=COLOURS[0], label="ACE, mined",
-            )  # fmt: skip
+            ours = by_images(few, scores, column)
+            means, halves = zip(*((one.mean, one.half) for one, _ in ours.values()), strict=True)
+            look = {"marker": "o", "ms": 5, "lw": 1.3, "capsize": 2, "color": COLOURS[0]}
+            axis.errorbar(range(len(ours)), means, halves, label="ACE, mined", **look)
             axis.set_xticks(range(len(ours)), ours)
             axis.set_xlabel("anomalous images")
             if place % 3 == 0:

@@ -168,6 +168,7 @@ def effects_figure(effects: pd.DataFrame) -> tuple[Figure, str]:
                 said.append(f"{dataset_title(dataset)}, {level}, {direction}: {listed}.")
             axis.axvline(0, lw=0.9, color=INK)
             axis.set_yticks([-i for i in range(len(names))], names)
+            axis.set_ylim(0.5 - len(names), 0.5)
             axis.set_xlabel("change of AUROC, points")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure, "Change of AUROC in points, each deviation switched alone. " + " ".join(said)

@@ -9,6 +9,7 @@ percent, its differences are in points, and spreads are standard deviations over
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -18,13 +19,14 @@ from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.experiment.results import NAMES
 from padim_ace.paper.detectors import SHOWN
 from padim_ace.report.html_tables import Cell, table
-from padim_ace.report.summary import gain, number_text, select, spread_text, summarise
+from padim_ace.report.summary import gain, number_text, select, spread_text
 from padim_ace.report.titles import dataset_title, detector_title
 
 COVARIANCE = {"D1": "full", "D2": "diagonal", "D3": "full", "D4": "full", "D5": "full"}
 """The covariance with which each deviation is measured; D2 is about the diagonal one."""
 DIRECTIONS = {"corrected": ("published", "published-"), "introduced": ("centred", "centred+")}
 """The convention before a deviation is switched, and how the one after begins."""
+EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "effect", "std", "seeds")
 
 
 def auroc(scores: pd.DataFrame, dataset: str, level: str, backbone: str, detector: Detector) -> pd.Series:
@@ -41,20 +43,16 @@ def effects(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.
         that have both, ``effect`` and ``std`` of their difference.
     """
     rows = []
-    for dataset in datasets:
-        for level in ("image", "pixel"):
-            for direction, (base, start) in DIRECTIONS.items():
-                for deviation, covariance in COVARIANCE.items():
-                    detectors = [
-                        Detector(covariance=covariance, convention=c) for c in (base, start + deviation)
-                    ]
-                    ways = [auroc(scores, dataset, level, backbone, d) for d in detectors]
-                    both = pd.concat(ways, axis=1, keys=["before", "after"]).dropna()
-                    effect = gain(both["after"], both["before"])
-                    row = {"dataset": dataset, "level": level, "deviation": deviation, "direction": direction}
-                    row |= {**both.mean(), "effect": effect.mean, "std": effect.std, "seeds": effect.seeds}
-                    rows += [row] if len(both) else []
-    return pd.DataFrame(rows)
+    for dataset, level, way, deviation in product(datasets, ("image", "pixel"), DIRECTIONS, COVARIANCE):
+        ends = (DIRECTIONS[way][0], DIRECTIONS[way][1] + deviation)
+        pair = [Detector(covariance=COVARIANCE[deviation], convention=convention) for convention in ends]
+        ways = [auroc(scores, dataset, level, backbone, detector) for detector in pair]
+        both = pd.concat(ways, axis=1, keys=["before", "after"]).dropna()
+        if len(both):
+            change = gain(both["after"], both["before"])
+            row = (dataset, level, deviation, way, *both.mean(), change.mean, change.std, change.seeds)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(EFFECTS))
 
 
 def effects_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
@@ -72,52 +70,35 @@ def effects_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
 def seed_spread(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
     """D7: how far the detectors that the chapter follows move from seed to seed, as a table's columns."""
     rows = []
-    for dataset in datasets:
-        for level in ("image", "pixel"):
-            for detector in SHOWN:
-                values = auroc(scores, dataset, level, backbone, detector)
-                row = {
-                    "Dataset": dataset_title(dataset),
-                    "Detector": detector_title(detector),
-                    "Level": level,
-                }
-                row |= {"Seeds": len(values), "Mean": values.mean(), "Std": values.std()}
-                rows += [row | {"Least": values.min(), "Greatest": values.max()}] if len(values) else []
-    return pd.DataFrame(rows)
+    for dataset, level, detector in product(datasets, ("image", "pixel"), SHOWN):
+        values = auroc(scores, dataset, level, backbone, detector)
+        if len(values):
+            names = (dataset_title(dataset), detector_title(detector), level, len(values))
+            rows.append((*names, values.mean(), values.std(), values.min(), values.max()))
+    heads = ["Dataset", "Detector", "Level", "Seeds", "Mean", "Std", "Least", "Greatest"]
+    return pd.DataFrame(rows, columns=heads)
 
 
 def removal_effect(scores: pd.DataFrame, paper: pd.DataFrame, backbone: str) -> pd.DataFrame:
-    """SSDD with its targets removed by its masks and by k-means, over the seeds of both.
+    """SSDD with its targets removed by its masks and by k-means, over the seeds of both, paired.
 
-    Returns:
-        One row per detector and level: ``masks``, ``kmeans`` and their paired ``difference``, each a
-        :class:`padim_ace.report.summary.Summary`, and the ``paper``'s mean and spread, NaN where it has none.
+    The paper's numbers stand beside the detectors that are the paper's.
     """
     in_paper = {PADIM: "padim", Detector(convention="published"): "padim_ace"}
     cells = paper[(paper["table"] == 1) & (paper["dataset"] == "ssdd")].set_index(["model", "level"])
+    cells = cells.apply(lambda cell: spread_text(cell["mean"], cell["std"]), axis=1)
     rows = []
-    for detector in SHOWN:
-        for level in ("image", "pixel"):
-            ways = [auroc(scores, name, level, backbone, detector) for name in ("ssdd", "ssdd_kmeans")]
-            both = pd.concat(ways, axis=1, keys=["masks", "kmeans"]).dropna()
-            key = (in_paper.get(detector), level)
-            row = {"detector": detector_title(detector), "level": level}
-            row |= {way: summarise(both[way]) for way in both}
-            row |= {"difference": gain(both["kmeans"], both["masks"])}
-            row |= {
-                "paper": tuple(cells.loc[key, ["mean", "std"]]) if key in cells.index else (float("nan"),) * 2
-            }
-            rows += [row] if len(both) else []
-    return pd.DataFrame(rows)
-
-
-def removal_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw :func:`removal_effect`."""
-    forms = {"masks": ".1f", "kmeans": ".1f", "difference": "+.1f", "paper": ".2f"}
-    for column, form in forms.items():
-        frame = frame.assign(**{column: [spread_text(*pair[:2], form) for pair in frame[column]]})
+    for detector, level in product(SHOWN, ("image", "pixel")):
+        ways = [auroc(scores, name, level, backbone, detector) for name in ("ssdd", "ssdd_kmeans")]
+        both = pd.concat(ways, axis=1, keys=["masks", "kmeans"]).dropna()
+        both["difference"] = both["kmeans"] - both["masks"]
+        if len(both):
+            forms = {"masks": ".1f", "kmeans": ".1f", "difference": "+.1f"}
+            texts = [spread_text(both[way].mean(), both[way].std(), form) for way, form in forms.items()]
+            cell = cells.get((in_paper.get(detector), level), "–")
+            rows.append((detector_title(detector), level, *texts, cell))
     heads = ["Detector", "Level", "By masks", "By k-means", "Difference", "Paper"]
-    return table(frame.set_axis(heads, axis=1), caption, name)
+    return pd.DataFrame(rows, columns=heads)
 
 
 def clamp_effect(clamp: pd.DataFrame) -> pd.DataFrame:
@@ -126,16 +107,16 @@ def clamp_effect(clamp: pd.DataFrame) -> pd.DataFrame:
     Args:
         clamp: the rows of ``clamp.csv`` of one backbone, as fractions.
     """
+    titles = {tuple(detector.row().values()): detector_title(detector) for detector in SHOWN}
     rows = []
     for (dataset, *words), part in clamp.groupby(["dataset", *NAMES], sort=False):
-        names = [detector_title(d) for d in SHOWN if list(d.row().values()) == words]
         mean = 100 * part[["raw", "clamped", "tied"]].mean()
         change = 100 * (part["clamped"] - part["raw"])
         texts = [number_text(value, "+.2f") for value in (change.mean(), change[change.abs().idxmax()])]
-        row = {"Raw": mean["raw"], "Clamped": mean["clamped"], "Mean change": texts[0]}
-        row |= {"Largest change": texts[1], "Tied, %": number_text(mean["tied"], ".1f")}
-        rows += [{"Dataset": dataset_title(dataset), "Detector": name, **row} for name in names]
-    return pd.DataFrame(rows)
+        names = (dataset_title(dataset), titles[tuple(words)])
+        rows.append((*names, mean["raw"], mean["clamped"], *texts, number_text(mean["tied"], ".1f")))
+    heads = ["Dataset", "Detector", "Raw", "Clamped", "Mean change", "Largest change", "Tied, %"]
+    return pd.DataFrame(rows, columns=heads)
 
 
 FILL = {

@@ -101,7 +101,7 @@ def provenance(results: Path | str) -> HTML:
         }
         for name, run in sorted(runs.items())
     ]
-    versions = next((run["versions"] for run in runs.values()), {})
+    versions: dict[str, str] = next((run["versions"] for run in runs.values()), {})
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     drawn = table(pd.DataFrame(rows), html.escape(listed), "provenance")
     summary = f"<summary>Provenance of these numbers ({len(runs)} runs)</summary>"

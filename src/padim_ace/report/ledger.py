@@ -120,8 +120,8 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     """The numbers that the book's prose names, by name, so that none is typed.
 
     ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>`` are of PaDiM
-    (``padim``), of PaDiM-ACE in each reading (``padim_ace_<reading>``), and of Kelly's statistic with a target
-    subspace and ACE with a mined signature. SSDD prepared as the paper says is ``ssdd_kmeans``.
+    (``padim``), PaDiM-ACE in each reading (``padim_ace_<reading>``), Kelly's statistic with a target subspace
+    (``subspace``), ACE with a mined signature (``mined``). SSDD as the paper prepared it is ``ssdd_kmeans``.
     """
     named = {}
     for cell in published[published["table"] == 1].itertuples(index=False):

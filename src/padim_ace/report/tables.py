@@ -26,7 +26,7 @@ DIMENSIONS = {1: "Model", 2: "Backbone", 3: "Covariance", 4: "Aggregation", 0: "
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of a table: its labels, our detector, and the paper's name for what stands there, if it has one."""
+    """A row of a table: its labels, our detector, and the paper's name for it, if it has one."""
 
     label: str
     reading: str
@@ -200,7 +200,7 @@ def _here(row: Any, best: bool) -> Cell:
 
 
 def difference_cell(row: Any) -> Cell:
-    """The difference to the paper of a row with difference, tolerance and verdict, and a mark that judges it."""
+    """A row's difference to the paper, with a mark that says whether it is within the tolerance."""
     if pd.isna(row.difference):
         return Cell("–")
     mark = "✓" if row.verdict == "reproduced" else "≠"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from data_prep.datasets import title as dataset_title
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.registry import BACKBONES, BACKGROUNDS, STATISTICS
 from padim_ace.paper.published import MODELS, READINGS
 
-
-def dataset_title(name: str) -> str:
-    """What a dataset is called; SSDD's targets are removed by its masks, or by k-means as the paper says."""
-    titles = {"mstar": "MSTAR", "hrsid": "HRSID", "ssdd": "SSDD by masks", "ssdd_kmeans": "SSDD by k-means"}
-    titles |= {"demo_vehicle": "Simulated vehicles", "demo_sea": "Simulated open sea"}
-    return {**titles, "demo_harbour": "Simulated harbour"}.get(name, name)
+__all__ = ["backbone_title", "dataset_title", "detector_title", "detector_words"]
 
 
 def backbone_title(name: str) -> str:
