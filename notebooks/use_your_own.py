@@ -45,6 +45,8 @@ import logging
 import warnings
 from pathlib import Path
 
+warnings.filterwarnings("ignore")
+
 import pandas as pd
 import torch
 from anomalib.data import Folder
@@ -53,7 +55,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from padim_ace import PadimAce
 
-warnings.filterwarnings("ignore")
 for name in ("anomalib", "lightning.pytorch", "lightning_fabric", "torch.onnx"):
     logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -78,7 +78,7 @@ BAD = [
     ),
     (
         {"signature_images": "OTHERS", "signature_masks": "MASKS"},
-        r"masks: expected one mask a10\.\* or a10_mask\.\*, found none",
+        r"masks: expected one mask a10\.\* or a10_mask\.\* for one image, found none",
     ),
 ]
 

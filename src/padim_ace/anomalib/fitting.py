@@ -33,20 +33,12 @@ class OnePassFit(MemoryBankMixin):
     """Which images made the signature of the last fit."""
 
     def on_fit_start(self) -> None:
-        """Refuse a trainer that is at its end: it would train nothing and not say so.
-
-        Raises:
-            ValueError: if it is.
-        """
+        """Refuse a trainer that is at its end: it would train nothing and not say so."""
         if self.trainer.fit_loop.done:
             raise ValueError("Engine: expected one that has not fitted, found one that has; make a new one")
 
     def on_train_start(self) -> None:
-        """Forget an earlier fit, and look for the signature images before the long pass.
-
-        Raises:
-            ValueError: if there are none, or only the test set's; or if the pass would not be one whole pass.
-        """
+        """Forget an earlier fit; refuse all that would make the long pass a waste of time."""
         batches = self.trainer.num_training_batches
         done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if 0 < done < batches:
@@ -75,11 +67,7 @@ class OnePassFit(MemoryBankMixin):
             self._to_see = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
 
     def training_step(self, batch: Any, *args, **kwargs) -> Tensor:
-        """Add a batch's normal images to the background.
-
-        Raises:
-            ValueError: if one is constant.
-        """
+        """Add a batch's normal images to the background, and refuse constant ones."""
         keep = torch.arange(len(batch.image), device=batch.image.device) < self._to_see
         self._to_see -= len(batch.image)
         if batch.gt_label is not None:
@@ -90,11 +78,7 @@ class OnePassFit(MemoryBankMixin):
         return self.placeholder * 0
 
     def fit(self) -> None:
-        """Background and signature, at the end of the training pass.
-
-        Raises:
-            ValueError: before a training pass, or for fewer than two normal images.
-        """
+        """Background and signature, at the end of the training pass."""
         if self._signature.dataset is None:
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
         with torch.inference_mode(False):  # validation would leave buffers that nothing may change
@@ -138,11 +122,7 @@ class OnePassFit(MemoryBankMixin):
         return ImageBatch.collate(others) if others else None
 
     def on_test_start(self) -> None:
-        """Refuse to test on images that made the signature.
-
-        Raises:
-            ValueError: if there are some, and the user did not name them.
-        """
+        """Refuse to test on images that made the signature."""
         self._signature.refuse_tested(_dataset(self.trainer.test_dataloaders))
 
     # checkpoints

@@ -39,9 +39,7 @@ class SignatureFolder(Dataset):
         self.paths = _images_in(images)
         self.masks: list[Path] | None = None
         if masks is not None:
-            files = [path.relative_to(masks) for path in _images_in(masks)]
-            stems = [path.relative_to(images).with_suffix("") for path in self.paths]
-            self.masks = [Path(masks) / _mask_of(stem, files, stems, masks) for stem in stems]
+            self.masks = _paired(self.paths, Path(images), Path(masks))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,14 +59,20 @@ def _images_in(folder: str | Path) -> list[Path]:
     return paths
 
 
-def _mask_of(stem: Path, files: list[Path], stems: list[Path], folder: str | Path) -> Path:
-    wanted = {stem, stem.with_name(f"{stem.name}_mask")}
-    found = [file for file in files if file.with_suffix("") in wanted]
-    if len(found) != 1 or stems.count(stem) > 1:
-        names = ", ".join(map(str, found)) or "none"
-        images = f" for {stems.count(stem)} images" if stems.count(stem) > 1 else ""
-        raise ValueError(f"{folder}: expected one mask {stem}.* or {stem}_mask.*, found {names}{images}")
-    return found[0]
+def _paired(images: list[Path], root: Path, masks: Path) -> list[Path]:
+    """The mask of each image, by its path in the folder."""
+    by_stem: dict[Path, list[Path]] = {}
+    for mask in _images_in(masks):
+        stem = mask.relative_to(masks).with_suffix("")
+        by_stem.setdefault(stem.with_name(stem.name.removesuffix("_mask")), []).append(mask)
+    stems = [image.relative_to(root).with_suffix("") for image in images]
+    for stem in stems:
+        found, sharing = by_stem.get(stem, []), stems.count(stem)
+        if len(found) != 1 or sharing > 1:
+            names = ", ".join(str(mask.relative_to(masks)) for mask in found) or "none"
+            one = f"one mask {stem}.* or {stem}_mask.* for one image"
+            raise ValueError(f"{masks}: expected {one}, found {names} for {sharing}; rename or remove some")
+    return [by_stem[stem][0] for stem in stems]
 
 
 def listed(dataset: Any) -> list[tuple[str | None, bool | None]]:

@@ -60,12 +60,8 @@ class Fitted(nn.Module):
     def keep(self, background: Background, product: InnerProduct, signature: Prepared) -> None:
         """Replace an earlier fit by this one."""
         samples = torch.tensor(float(background.samples), device=background.mean[0].device)
-        kept = {
-            "mean": background.mean,
-            "direction": signature.directions,
-            "signature_energy": [signature.energy],
-            "samples": [samples],
-        }
+        kept = {"mean": background.mean, "samples": [samples]}
+        kept |= {"direction": signature.directions, "signature_energy": [signature.energy]}
         if isinstance(product, Full):
             kept |= {"own": product.whitening.own, "cross": product.whitening.cross}
         elif isinstance(product, Weighted):
@@ -178,8 +174,7 @@ class AceModel(nn.Module):
         room = KEPT_NORMALS - self.moments.count
         if SIGNATURES[self.detector.signature].clutter and room > 0:
             self._normals.append([stage[:, :room] for stage in embedding])
-        # in float64, or the order of the images would show in scores' fifth decimal where they are few
-        self.moments.update([stage.double() for stage in embedding])
+        self.moments.update(embedding)
 
     @torch.no_grad()
     def fit(self, signature: Iterable[SignatureBatch]) -> None:
@@ -306,10 +301,8 @@ class AceModel(nn.Module):
 def _refuse_more_than_there_are(detector: Detector, features: int, patches: int) -> None:
     if not detector.pooled:
         return
-    for name, number, most in (
-        ("dimensions", detector.spanned, features),
-        ("mined_patches", detector.patches, patches),
-    ):
+    numbers = {"dimensions": (detector.spanned, features), "mined_patches": (detector.patches, patches)}
+    for name, (number, most) in numbers.items():
         if number > most:
             raise ValueError(f"{name}: expected 1 to {most}, found {number}")
 
