@@ -59,6 +59,7 @@ class OnePassFit(MemoryBankMixin):
             self.signature_images.augmentations = getattr(val_data, "augmentations", None)
         loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
         self._signature = choose(self.signature_images, _dataset(loader), _dataset(validation))
+        self._signature.warn_of_validated(_dataset(validation))
         self._signature.refuse_tested(getattr(datamodule, "test_data", None))
         next(self._signature_batches(self._signature.dataset))  # if they can't be used, say so now
         self._to_see = sys.maxsize

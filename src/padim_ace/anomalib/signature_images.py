@@ -114,18 +114,27 @@ class SignatureImages:
         """Whether this image was taken without being asked to: it may not set the threshold as well."""
         return not self.asked and _resolved(path) in self.paths
 
+    def warn_of_validated(self, dataset: Any) -> None:
+        """Warn if some, which the user named, set the threshold as well."""
+        if self.asked and (shared := self._shared(dataset)):
+            message = f"signature images: expected none of the validation set, found {shared}"
+            warnings.warn(f"{message}; the threshold will be too high", stacklevel=2)
+
     def refuse_tested(self, dataset: Any) -> None:
         """Stop, or warn where the user named them, if some are of the test set.
 
         Raises:
             ValueError: if some are, and the user did not name them.
         """
-        tested = listed(dataset) if self.paths and dataset is not None else []
-        if shared := len(self.paths & {path for path, _ in tested}):
+        if shared := self._shared(dataset):
             message = f"signature images: expected none of the test set, found {shared}"
             if not self.asked:
                 raise ValueError(f"{message}; set signature_images to a folder of others")
             warnings.warn(f"{message}; test metrics will be too good", stacklevel=2)
+
+    def _shared(self, dataset: Any) -> int:
+        others = listed(dataset) if self.paths and dataset is not None else []
+        return len(self.paths & {path for path, _ in others})
 
 
 def choose(source: Any, training: Any, validation: Any) -> SignatureImages:
