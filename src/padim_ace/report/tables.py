@@ -176,9 +176,9 @@ def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
             line = lines.setdefault((row.label, row.reading), {})
             line |= {DIMENSIONS[number]: row.label, "Reading": row.reading}
             if beside:
-                best = row.paper_mean == column["paper_mean"].max()
+                best = bool(row.paper_mean == column["paper_mean"].max())
                 line[f"{title}, paper"] = Cell(spread_text(row.paper_mean, row.paper_std), best)
-            best = round(row.mean, 2) == round(column["mean"].max(), 2)
+            best = bool(round(row.mean, 2) == round(column["mean"].max(), 2))
             line[f"{title}, here" if beside else title] = _here(row, best)
             if beside:
                 line[f"{title}, difference"] = difference_cell(row)
