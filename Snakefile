@@ -38,14 +38,13 @@ def parameters(notebook):
 # A page of results is a notebook that reads a folder `results` and writes nothing. It shows the committed numbers of
 # the profile that its default names, whichever profile is being built.
 PARAMETERS = {path.stem: parameters(path.stem) for path in sorted(Path("notebooks").glob("*.py"))}
+SEVERAL = {"table": [2, 3, 4]}  # notebooks that make several pages, by the parameter of their name
 SHOWN = {
-    name: Path(values["results"]).name
+    page: {"notebook": name, "profile": Path(values["results"]).name, "values": given}
     for name, values in PARAMETERS.items()
     if "results" in values and name not in ROOMS
+    for page, given in ({f"{name}_{v}": {name: v} for v in SEVERAL[name]} if name in SEVERAL else {name: {}}).items()
 }
-# The paper's Tables 2 to 4 are one notebook, told by a parameter which.
-NUMBERED = {f"table_{number}": number for number in (2, 3, 4)}
-SHOWN |= dict.fromkeys(NUMBERED, SHOWN.pop("table"))
 # The images of a dataset of another profile are not at hand: its page says how to build them.
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
@@ -220,7 +219,7 @@ rule fill_visibility:
 
 def shown(wildcards):
     """The results of a page's profile: those of this run if it is the one being built, else what is committed."""
-    profile = SHOWN[wildcards.page]
+    profile = SHOWN[wildcards.page]["profile"]
     names = ["scores.csv", "provenance.json", "seeds.json", "fill.csv", *(f"{name}.csv" for name in BESIDE)]
     paths = [f"results/{profile}/{name}" for name in names]
     return paths if profile == PROFILE else [path for path in paths if Path(path).is_file()]
@@ -228,7 +227,7 @@ def shown(wildcards):
 
 rule result_page:
     input:
-        unpack(lambda wildcards: common("table" if wildcards.page in NUMBERED else wildcards.page)),
+        unpack(lambda wildcards: common(SHOWN[wildcards.page]["notebook"])),
         results=shown,
         published="book/published.csv",
     output:
@@ -237,7 +236,7 @@ rule result_page:
         page="|".join(SHOWN),
     params:
         running=running,
-        values=lambda wildcards: given(table=NUMBERED[wildcards.page]) if wildcards.page in NUMBERED else "",
+        values=lambda wildcards: given(**SHOWN[wildcards.page]["values"]),
     shell:
         RUN
 

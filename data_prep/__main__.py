@@ -37,12 +37,14 @@ def _option(name: str, field: FieldInfo, default: Any) -> click.Option:
 def _command(name: str, dataset: Dataset) -> click.Command:
     def run(raw: Path | None, out: Path, **values: Any) -> None:
         given = {key: value for key, value in values.items() if value is not None}
+        given |= {key: None for key, value in given.items() if value == "none" and key in optional}
         click.echo(prepare(name, raw, out, **given))
 
     where = dataset.layout + " (default: in $PADIM_ACE_DATA)" * bool(dataset.folder)
     raw = click.Option(["--raw"], type=FOLDER, help=where or "where to simulate (default: beside --out)")
     out = click.Option(["--out"], type=FOLDER, required=True, help="the prepared dataset")
     fields = {**Run.model_fields, **dataset.parameters.model_fields}.items()
+    optional = {key for key, field in fields if type(None) in typing.get_args(field.annotation)}
     options = [_option(key, field, dataset.defaults.get(key, field.default)) for key, field in fields]
     about = [f"Prepare {dataset.title}.", dataset.site and f"To get: {dataset.files}, from {dataset.site}."]
     about.append(dataset.licence and f"Licence: {dataset.licence}.")

@@ -4,19 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_prep.errors import DataError
 
@@ -29,39 +21,28 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _none_by_its_name(cls, value: Any, info: ValidationInfo) -> Any:
-        kind = cls.model_fields[info.field_name or ""].annotation
-        return None if value == "none" and type(None) in get_args(kind) else value
-
 
 class Run(Options):
     """How a preparation is run, whatever the dataset."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="decides the fill, and the simulation")] = 0
-    processes: Annotated[int, Field(ge=1, le=256, description="worker processes")] = 1
+    seed: int = Field(default=0, ge=0, lt=2**32, description="decides the fill, and the simulation")
+    processes: int = Field(default=1, ge=1, le=256, description="worker processes")
 
 
 class Parameters(Options):
     """Parameters of every dataset; a dataset adds its own in a subclass."""
 
-    tile_size: Annotated[
-        int | None, Field(ge=16, le=8192, description="cut images into square tiles of this side, px")
-    ] = None
-    overlap: Annotated[int, Field(ge=0, le=8191, description="overlap of neighbouring tiles, px")] = 0
+    tile_size: int | None = Field(default=None, ge=16, le=8192, description="side of the tiles to cut, px")
+    overlap: int = Field(default=0, ge=0, le=4096, description="overlap of neighbouring tiles, px")
 
     @model_validator(mode="after")
     def _overlap_is_part_of_a_tile(self) -> "Parameters":
-        if self.overlap and self.overlap >= (self.tile_size or 0):
-            raise ValueError("an overlap less than tile_size")
+        if 2 * self.overlap > (self.tile_size or 0):
+            raise ValueError("an overlap of at most half of tile_size")
         return self
 
 
-Model = TypeVar("Model", bound=Options)
-
-
-def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
+def checked(model: type[Options], values: Mapping[str, Any]) -> Any:
     """The options `values`, each of its type and in its range.
 
     Raises:
@@ -71,13 +52,12 @@ def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"][:1])) or "overlap"
+        name = str((*first["loc"], "parameters")[0])
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(model.model_fields))
             raise DataError("parameter", f"one of {known}", repr(name), "rename it") from None
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        found = values.get(name, first["input"])
-        raise DataError(name, expected, repr(found), "change the parameter") from None
+        raise DataError(name, expected, repr(values.get(name)), "change the parameter") from None
 
 
 @dataclass(frozen=True)
@@ -110,33 +90,19 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """All that is said of a dataset anywhere: its title, its source, its licence, how it is read.
+    """All that is said of a dataset anywhere: its title, its source, its licence, how it is read."""
 
-    Attributes:
-        title: What tables and pages call it.
-        items: Lists the images of a raw folder, with a report of what was left out.
-        load: Reads one of them, and makes its normal copy where there is one.
-        parameters: Its options.
-        defaults: Those of its parameters whose default differs from their class's.
-        folder: Its own subfolder in the folder of all releases; empty where nothing is to be fetched.
-        files: What to fetch.
-        site: From where.
-        layout: What lies there, unpacked.
-        licence: On what terms.
-        simulate: Makes the raw folder of a simulated dataset.
-    """
-
-    title: str
-    items: Callable[[Path, Any], tuple[list[Item], Report]]
-    load: Callable[[Item, Any, int], list[Record]]
+    title: str  # what tables and pages call it
+    items: Callable[[Path, Any], tuple[list[Item], Report]]  # lists the images of a raw folder, with a report
+    load: Callable[[Item, Any, int], list[Record]]  # reads one, and makes its normal copy where there is one
     parameters: type[Parameters] = Parameters
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    folder: str = ""
-    files: str = ""
-    site: str = ""
-    layout: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # other than those of `parameters`
+    folder: str = ""  # its own in the folder of all releases; empty where nothing is to be fetched
+    files: str = ""  # what to fetch
+    site: str = ""  # from where
+    layout: str = ""  # what lies there, unpacked
     licence: str = ""
-    simulate: Callable[[Path, Any, int], None] | None = None
+    simulate: Callable[[Path, Any, int], None] | None = None  # makes the raw folder
 
     def find(self, raw: Path | str | None, out: Path) -> Path:
         """The raw folder: `raw` or its subfolder of this dataset; by default in PADIM_ACE_DATA.

@@ -1,7 +1,7 @@
 """Target-erased normals, for every dataset whose images come with masks."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -18,16 +18,11 @@ NO_DATA = "images with pixels that hold no data, left black"
 class RemovalParameters(KMeansRemoval):
     """How normals are made from images with targets."""
 
-    removal: Annotated[
-        Literal["mask", "kmeans", "none"],
-        Field(
-            description="how normals are made of anomalous images: `mask` fills the dilated mask, `kmeans` "
-            "finds target and shadow itself as on MSTAR, `none` makes none"
-        ),
-    ] = "mask"
-    dilation: Annotated[
-        int, Field(ge=1, le=1001, description="side of the square that grows a mask before the fill, px")
-    ] = 35
+    removal: Literal["mask", "kmeans", "none"] = Field(
+        default="mask",
+        description="what makes normals of anomalous images: masks, dilated, or k-means as on MSTAR",
+    )
+    dilation: int = Field(default=35, ge=1, le=1001, description="side of the square that grows a mask, px")
 
 
 def anomalous_and_erased(

@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
-from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,8 @@ def passed_over(folders: Iterable[Path], suffixes: set[str] = SUFFIXES) -> Count
         for path in _entries(folder):
             if not _is_image(path, suffixes):
                 kind = "hidden" if path.name.startswith(".") else path.suffix.lower() or "nameless"
-                kind = (
-                    "sub-folders" if path.is_dir() else f"{kind} files" if path.is_file() else "broken links"
-                )
-                found[kind] += 1
+                kind = f"{kind} files" if path.is_file() else "broken links"
+                found["sub-folders" if path.is_dir() else kind] += 1
     return found
 
 
@@ -121,9 +119,7 @@ def _read(path: Path, other: str) -> tuple[np.ndarray, float | None]:
     except DataError:
         raise
     except MemoryError:
-        raise DataError(
-            path, "memory for one image", "too little", "cut it, or use fewer processes"
-        ) from None
+        raise DataError(path, "memory for it", "too little", "cut it, or use fewer processes") from None
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         reason = f"{error}" or type(error).__name__
         raise DataError(path, "a whole image", reason, "fetch it again or remove it") from None
@@ -196,6 +192,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 def _grey(array: np.ndarray) -> np.ndarray:
     """ITU-R 601 luminance of [row, column, 3] in the same number type; equal channels keep their value."""
+    array = array.astype(np.uint8) * 255 if array.dtype == bool else array
     if array.ndim == 2:
         return array
     if (array[..., 0] == array[..., 1]).all() and (array[..., 0] == array[..., 2]).all():
@@ -246,7 +243,9 @@ def to_grey8(
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), ROWS):
         part = values[top : top + ROWS].astype(np.float64)
-        scaled = (np.nan_to_num(part, nan=black) - black) * (255.0 / (white - black))
+        scaled = (np.nan_to_num(part, nan=black, posinf=white, neginf=black) - black) * (
+            255.0 / (white - black)
+        )
         grey[top : top + ROWS] = np.rint(np.clip(scaled, 0, 255))
     return grey
 
@@ -254,3 +253,11 @@ def to_grey8(
 def pixel_key(image: Shaped[np.ndarray, "row column"]) -> Hashable:
     """What two images share only where their pixels are identical."""
     return image.shape, image.dtype.str, hashlib.sha256(np.ascontiguousarray(image).data).digest()
+
+
+def alike(keys: Mapping[str, Hashable]) -> list[list[str]]:
+    """Groups of names that have the same key."""
+    groups = defaultdict(list)
+    for name, key in keys.items():
+        groups[key].append(name)
+    return [group for group in groups.values() if len(group) > 1]

@@ -22,6 +22,7 @@ from data_prep.errors import DataError
 from data_prep.files import sha256, system_error
 
 EMPTY_TILES = "images with tiles that hold no data, left out"
+Entry = dict[str, Any]  # of the journal
 FIRST = 10  # names that the report gives of those that a note is about
 
 
@@ -68,6 +69,7 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
     if kind.simulate:
         kind.simulate(raw, settings, run.seed)
     items, report = kind.items(raw, settings)
+    report["left_out"] = dict(sorted(report.get("left_out", {}).items()))
     _check_names(items)
     checksums = _checksums(items)
     header = {
@@ -81,27 +83,22 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
     entries = {item.name: journal.finished(item.name, checksums[item.name]) for item in items}
     todo = [item for item in items if entries[item.name] is None]
     work = partial(_work, dataset, settings, run.seed, out)
-    with tqdm(
-        total=len(items), initial=len(items) - len(todo), desc=f"prepare {dataset}", unit="image"
-    ) as bar:
-        for entry in _run(work, todo, run.processes):
-            entry["raw"] = checksums[entry["item"]]
-            journal.add(entry)
-            entries[entry["item"]] = entry
-            bar.update()
+    for entry in tqdm(_run(work, todo, run.processes), f"prepare {dataset}", len(todo), unit="image"):
+        entry["raw"] = checksums[entry["item"]]
+        journal.add(entry)
+        entries[entry["item"]] = entry
     done = [entry for entry in entries.values() if entry]
     rows = [row for entry in done for row in entry["rows"]]
     if not rows:
         raise DataError(raw, f"images of {dataset}", "none", "check the path")
-    listing = "".join(
-        f"{checksums[item.name]} {item.source}\n" for item in sorted(items, key=lambda i: i.source)
-    )
+    ordered = sorted(items, key=lambda item: item.source)
+    listing = "".join(f"{checksums[item.name]} {item.source}\n" for item in ordered)
     raw_files = {"items": len(items), "sha256": hashlib.sha256(listing.encode()).hexdigest()}
     prepared.finish(out, rows, header | {"raw": raw_files, "report": report | _noted(done)})
     return out
 
 
-def _noted(done: list[dict[str, Any]]) -> Report:
+def _noted(done: list[Entry]) -> Report:
     """What the items have to report, together: notes and the images they are about, what was removed."""
     report: Report = {}
     named: dict[str, list[str]] = defaultdict(list)
@@ -109,10 +106,10 @@ def _noted(done: list[dict[str, Any]]) -> Report:
         for note in entry["notes"]:
             named[note].append(entry["item"])
     if named:
-        report["notes"] = {
-            note: {"images": len(names), "first": sorted(names)[:FIRST]}
-            for note, names in sorted(named.items())
+        about = {
+            note: {"images": len(names), "first": sorted(names)[:FIRST]} for note, names in named.items()
         }
+        report["notes"] = dict(sorted(about.items()))
     removed = [entry["removed"] for entry in done if entry["removed"] is not None]
     if removed:
         report["target_pixels_removed"] = {
@@ -123,29 +120,26 @@ def _noted(done: list[dict[str, Any]]) -> Report:
     return report
 
 
-def _work(dataset: str, settings: Parameters, seed: int, out: Path, item: Item) -> dict[str, Any]:
+def _work(dataset: str, settings: Parameters, seed: int, out: Path, item: Item) -> Entry:
     """One item: read, remove targets, cut, write; its entry of the journal."""
     cv2.setNumThreads(1)  # the processes share the cores already
     try:
         records = DATASETS[dataset].load(item, settings, seed)
         notes = {note for record in records for note in record.notes}
         removed = [record.removed for record in records if record.removed is not None]
-        if settings.tile_size:
-            tiles = list(cut(records, settings.tile_size, settings.overlap))
-            notes |= {EMPTY_TILES} if None in tiles else set()
-            records = [tile for tile in tiles if tile is not None]
-        rows = [prepared.write_record(out, record) for record in records]
+        rows = []
+        for part in cut(records, settings.tile_size, settings.overlap) if settings.tile_size else records:
+            if part is None:
+                notes.add(EMPTY_TILES)
+            else:
+                rows.append(prepared.write_record(out, part))
     except DataError as error:
         raise error.at(item.files[0]) if error.args[0] in ("", "image") else error from None
     except MemoryError:
         advice = "set tile_size, or use fewer processes"
         raise DataError(item.files[0], "memory for the image", "too little", advice) from None
-    return {
-        "item": item.name,
-        "rows": rows,
-        "removed": removed[0] if removed else None,
-        "notes": sorted(notes),
-    }
+    share = removed[0] if removed else None
+    return {"item": item.name, "rows": rows, "removed": share, "notes": sorted(notes)}
 
 
 def tile_starts(side: int, tile: int, overlap: int) -> list[int]:
@@ -176,11 +170,8 @@ def cut(records: list[Record], size: int, overlap: int) -> Iterator[Record | Non
             if whole.valid is not None and not whole.valid[tile].any():
                 yield None
                 continue
-            place: dict[str, Any] = {
-                "name": f"{whole.name}_r{top}_c{left}",
-                "source": f"{whole.source}#r{top}c{left}",
-            }
-            parts = [replace(record, image=record.image[tile].copy(), **place) for record in records]
+            name, source = f"{whole.name}_r{top}_c{left}", f"{whole.source}#r{top}c{left}"
+            parts = [replace(r, name=name, source=source, image=r.image[tile].copy()) for r in records]
             mask = None if whole.mask is None else whole.mask[tile].copy()
             if mask is not None and mask.any():
                 yield from (replace(parts[0], mask=mask), *parts[1:])
@@ -188,9 +179,7 @@ def cut(records: list[Record], size: int, overlap: int) -> Iterator[Record | Non
                 yield replace(parts[0], label="normal", category="background", mask=None)
 
 
-def _run(
-    work: Callable[[Item], dict[str, Any]], todo: list[Item], processes: int
-) -> Iterator[dict[str, Any]]:
+def _run(work: Callable[[Item], Entry], todo: list[Item], processes: int) -> Iterator[Entry]:
     if processes <= 1 or len(todo) <= 1:
         yield from map(work, todo)
         return
@@ -217,9 +206,5 @@ def _check_names(items: list[Item]) -> None:
 
 def _checksums(items: list[Item]) -> dict[str, str]:
     """SHA-256 of each item's raw files and annotations, by item name."""
-    return {
-        item.name: hashlib.sha256(
-            repr((item.extra, [sha256(path) for path in item.files])).encode()
-        ).hexdigest()
-        for item in items
-    }
+    decisive = {item.name: (item.extra, [sha256(path) for path in item.files]) for item in items}
+    return {name: hashlib.sha256(repr(what).encode()).hexdigest() for name, what in decisive.items()}

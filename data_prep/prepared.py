@@ -160,15 +160,16 @@ def read_manifest(folder: Path, verify: bool = False) -> pd.DataFrame:
         table = pd.read_csv(path, keep_default_na=False, dtype={"class": str, "source": str, "mask": str})
     except ValueError as error:
         raise DataError(path, "a CSV table", f"{error}", "run the preparation again") from None
+    again = "run the preparation again"
     if list(table.columns) != COLUMNS:
-        raise DataError(path, f"columns {COLUMNS}", f"{list(table.columns)}", "run the preparation again")
+        raise DataError(path, f"columns {COLUMNS}", f"{list(table.columns)}", again)
     if table.empty:
-        raise DataError(path, "at least one image", "none", "run the preparation again")
+        raise DataError(path, "at least one image", "none", again)
     for column, allowed in (("split", ["train", "test"]), ("label", list(LABELS))):
         for bad in table.loc[~table[column].isin(allowed), column].head(1):
-            raise DataError(path, f"{column} {' or '.join(allowed)}", repr(bad), "run the preparation again")
+            raise DataError(path, f"{column} {' or '.join(allowed)}", repr(bad), again)
     for name in table.loc[table["path"].duplicated(), "path"].head(1):
-        raise DataError(path, "each path once", f"{name!r} twice", "run the preparation again")
+        raise DataError(path, "each path once", f"{name!r} twice", again)
     for name in [*table["path"], *table["mask"]]:
         if name and not (Path(folder) / name).is_file():
             raise DataError(Path(folder) / name, "a file of the manifest", "none", "prepare again")
@@ -185,11 +186,9 @@ def _verify(folder: Path, row: dict[str, Any]) -> None:
     for name in filter(None, (row["path"], row["mask"])):
         with Image.open(folder / name) as image:
             if image.mode != "L" or image.size != size:
+                expected, found = f"8-bit grey of {size[0]}x{size[1]}", "mode {} of {}x{}"
                 raise DataError(
-                    folder / name,
-                    f"8-bit grey of {size[0]}x{size[1]}",
-                    f"mode {image.mode} of {image.size[0]}x{image.size[1]}",
-                    "prepare again",
+                    folder / name, expected, found.format(image.mode, *image.size), "prepare again"
                 )
             if name == row["mask"] and not set(np.unique(np.asarray(image))) <= {0, 255}:
                 raise DataError(folder / name, "mask values 0 and 255", "others", "prepare again")

@@ -34,16 +34,16 @@ Sigma = Annotated[float, Field(gt=0, le=200)]
 class KMeansRemoval(Parameters):
     """Parameters of the k-means removal; lengths in pixels. The defaults are the reference's."""
 
-    target_sigma: Annotated[Sigma, Field(description="smoothing before the target is looked for, px")] = 4.0
-    target_clusters: Annotated[int, Field(ge=2, le=16, description="grey-level clusters, target's")] = 2
-    closing: Annotated[int, Field(ge=1, le=501, description="ellipse that closes the target, px")] = 50
-    target_growth: Annotated[Sigma, Field(description="blur that grows the target's mask, px")] = 13.0
-    shadow_sigma: Annotated[Sigma, Field(description="smoothing before the shadow is looked for, px")] = 10.0
-    shadow_clusters: Annotated[int, Field(ge=2, le=16, description="grey-level clusters, shadow's")] = 5
-    shadow_growth: Annotated[Sigma, Field(description="blur that grows the shadow's mask, px")] = 10.0
-    growth_threshold: Annotated[
-        float, Field(gt=0, lt=1, description="level of the blurred mask that bounds the grown one")
-    ] = 0.15
+    target_sigma: Sigma = Field(default=4.0, description="smoothing before the target is looked for, px")
+    target_clusters: int = Field(default=2, ge=2, le=16, description="grey-level clusters, target's")
+    closing: int = Field(default=50, ge=1, le=501, description="ellipse that closes the target, px")
+    target_growth: Sigma = Field(default=13.0, description="blur that grows the target's mask, px")
+    shadow_sigma: Sigma = Field(default=10.0, description="smoothing before the shadow is looked for, px")
+    shadow_clusters: int = Field(default=5, ge=2, le=16, description="grey-level clusters, shadow's")
+    shadow_growth: Sigma = Field(default=10.0, description="blur that grows the shadow's mask, px")
+    growth_threshold: float = Field(
+        default=0.15, gt=0, lt=1, description="level of the blur that bounds the mask"
+    )
 
 
 def image_rng(seed: int, name: str) -> np.random.Generator:

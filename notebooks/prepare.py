@@ -30,14 +30,8 @@ from padim_ace.report.figures import show
 
 title = DATASETS[dataset].title
 source = data if DATASETS[dataset].folder else raw
-folder = prepare(
-    dataset,
-    Path(source) if source else None,
-    Path(out),
-    seed=seed,
-    processes=processes,
-    **settings,
-)
+place = Path(source) if source else None
+folder = prepare(dataset, place, Path(out), seed=seed, processes=processes, **settings)
 manifest = read_manifest(folder)
 preparation = json.loads((folder / "preparation.json").read_text())
 anomalous = manifest[manifest["label"] == "anomalous"]

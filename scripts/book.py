@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import http.server
+import inspect
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import threading
 from html import unescape
 from http.client import HTTPException
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,13 @@ ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "book/_build/html"
 PDF = ROOT / "book/_build/padim-ace.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+API = [
+    *(f"padim_ace.{room}" for room in ("anomalib", "detect", "experiment", "paper", "report")),
+    "data_prep",
+]
+"""The packages that have a page of their public names."""
 
 
 class BookError(RuntimeError):
@@ -176,13 +186,36 @@ def _name_page(notebook: Any, page: str) -> None:
     head.source = re.sub(r"^(# .*)$", rf"\1: {about}", head.source, count=1, flags=re.MULTILINE)
 
 
+def public_names(package: str) -> dict[str, list[str]]:
+    """The public names of a package, by the module that defines each."""
+    room = import_module(package)
+    named: dict[str, list[str]] = {}
+    for name in room.__all__:
+        thing = getattr(room, name)
+        if not inspect.ismodule(thing):
+            defined = getattr(thing, "__module__", "") if callable(thing) else ""
+            named.setdefault(defined or _assigned_in(room, name), []).append(name)
+    return named
+
+
+def _assigned_in(room: Any, name: str) -> str:
+    """The module of a package in which a constant is assigned."""
+    for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+        source = inspect.getsource(import_module(found.name))
+        if re.search(rf"^{name}\b.*=", source, re.MULTILINE):
+            return found.name
+    raise BookError(f"{room.__name__}: expected a module that assigns {name}, found none; correct __all__")
+
+
 def _api_pages(book: Path) -> None:
-    """One page per module of the two packages, from the docstrings."""
-    for package, folder in (("padim_ace", ROOT / "src/padim_ace"), ("data_prep", ROOT / "data_prep")):
-        for path in sorted(folder.rglob("[!_]*.py")):
-            module = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
-            page = f"# `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
-            write_atomic(book / "api" / f"{module}.md", page.encode())
+    """One page per room, with its public names and no others, from their docstrings."""
+    for package in API:
+        room = import_module(package)
+        parts = [f"# `{package}`", f"{room.__doc__}"]
+        for module, names in public_names(package).items():
+            members = ", ".join(names)
+            parts.append(f"```{{eval-rst}}\n.. automodule:: {module}\n   :members: {members}\n```")
+        write_atomic(book / "api" / f"{package}.md", "\n\n".join(parts).encode())
 
 
 def _extra_files(extra: Path) -> None:

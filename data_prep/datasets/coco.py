@@ -66,18 +66,18 @@ def _polygons(segmentation: Any) -> tuple[tuple[float, ...], ...]:
 
 
 def _check(path: Path, outline: Outline) -> None:
-    numbers = [value for part in (*outline.polygons, outline.box or ()) for value in part]
+    number, box = f"in annotation {outline.name.split()[-1]}", outline.box
+    numbers = [value for part in (*outline.polygons, box or ()) for value in part]
     wrong = [value for value in numbers if not (math.isfinite(value) and abs(value) <= FARTHEST)]
     if wrong:
-        expected = f"coordinates within {FARTHEST:.0f} px in annotation {outline.name.split()[-1]}"
-        raise DataError(path, expected, f"{wrong[0]:g}", "mend the annotation or remove it")
-    if outline.box and (len(outline.box) != 4 or min(outline.box[2:]) <= 0):
-        if not outline.polygons:
-            expected = f"a bbox of x, y, width, height in annotation {outline.name.split()[-1]}"
-            raise DataError(path, expected, f"{list(outline.box)}", "mend the annotation or remove it")
-    elif not outline.polygons and not outline.box:
-        expected = f"a polygon of three points or more, or a bbox, in annotation {outline.name.split()[-1]}"
-        raise DataError(path, expected, "neither", "mend the annotation or remove it")
+        expected, found = f"coordinates within {FARTHEST:.0f} px {number}", f"{wrong[0]:g}"
+    elif not outline.polygons and box and (len(box) != 4 or min(box[2:]) <= 0):
+        expected, found = f"a bbox of x, y, width, height {number}", f"{list(box)}"
+    elif not outline.polygons and not box:
+        expected, found = f"a polygon of three points or more, or a bbox, {number}", "neither"
+    else:
+        return
+    raise DataError(path, expected, found, "mend the annotation or remove it")
 
 
 def draw(
@@ -96,9 +96,7 @@ def draw(
     for outline in outlines:
         if outline.size not in (None, size):
             expected, found = (f"{columns}x{rows}" for rows, columns in (outline.size or size, size))
-            raise DataError(
-                "image", f"{expected} px ({outline.name})", found, "take image and file of one release"
-            )
+            raise DataError("image", f"{expected} px ({outline.name})", found, "take both of one release")
         drawn = None
         if outline.polygons:
             runs = coco_mask.frPyObjects([list(polygon) for polygon in outline.polygons], *size)

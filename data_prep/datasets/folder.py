@@ -2,11 +2,11 @@
 
 import hashlib
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from data_prep.erased import NO_DATA, RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
 from data_prep.images import (
     SUFFIXES,
+    alike,
     list_images,
     passed_over,
     pixel_key,
@@ -32,23 +33,18 @@ LARGE = 4096  # px; beyond this side a whole image is too large for what comes n
 class Parameters(RemovalParameters):
     """Names of the folders, and how images become 8-bit."""
 
-    removal: Annotated[
-        Literal["mask", "kmeans", "none"],
-        Field(description="`mask` or `kmeans` also make normals from the anomalous images"),
-    ] = "none"
-    normal_dir: Annotated[str, Field(min_length=1, description="folder of the normal images")] = "normal"
-    anomalous_dir: Annotated[str, Field(min_length=1, description="of the anomalous")] = "anomalous"
-    mask_dir: Annotated[str, Field(min_length=1, description="folder of their masks")] = "masks"
-    category: Annotated[str, Field(min_length=1, description="what the targets are called")] = "target"
-    train_share: Annotated[
-        float,
-        Field(ge=0, le=1, description="of the anomalous images, that make signatures"),
-    ] = 0.5
-    black: Annotated[float | None, Field(description="value that becomes 0; found from the images")] = None
-    white: Annotated[float | None, Field(description="value that becomes 255; found from the images")] = None
+    normal_dir: str = Field(default="normal", pattern="^[^/]", description="folder of the normal images")
+    anomalous_dir: str = Field(default="anomalous", pattern="^[^/]", description="of the anomalous images")
+    mask_dir: str = Field(default="masks", pattern="^[^/]", description="folder of their masks")
+    category: str = Field(default="target", min_length=1, description="what the targets are called")
+    train_share: float = Field(default=0.5, ge=0, le=1, description="share of them that make signatures")
+    black: float | None = Field(default=None, description="value that becomes 0; found from the images")
+    white: float | None = Field(default=None, description="value that becomes 255; found from the images")
 
     @model_validator(mode="after")
-    def _white_is_above_black(self) -> "Parameters":
+    def _words_and_levels_differ(self) -> "Parameters":
+        if self.category == "background":
+            raise ValueError("another category than that of normal images")
         if self.black is not None and self.white is not None and self.white <= self.black:
             raise ValueError("white above black")
         return self
@@ -71,9 +67,7 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     ]
     for path, split in _anomalous(anomalous_dir, parameters.train_share, left_out):
         if mask_dir.is_dir() and _key(path) not in masks:
-            raise DataError(
-                path, f"a mask {path.stem}.png in {mask_dir}", "none", "add it, or remove all masks"
-            )
+            raise DataError(path, f"a mask {path.stem}.png in {mask_dir}", "none", "add it, or remove all")
         files = (path, masks.pop(_key(path))) if mask_dir.is_dir() else (path,)
         found.append(Item(path.stem, path.relative_to(raw).as_posix(), split, parameters.category, files))
     for path in list(masks.values())[:1]:
@@ -86,10 +80,7 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     large = [source for source, fact in facts.items() if max(fact.size) > LARGE]
     if large and not parameters.tile_size:
         report["doubts"].append(f"{len(large)} images have sides above {LARGE} px: set tile_size.")
-    groups = defaultdict(list)
-    for source, fact in facts.items():
-        groups[fact.pixels].append(source)
-    report["duplicate_groups"] = [group for group in groups.values() if len(group) > 1]
+    report["duplicate_groups"] = alike({source: fact.pixels for source, fact in facts.items()})
     normal = {item.source for item in found if item.category == "background"}
     both = [group for group in report["duplicate_groups"] if 0 < len(normal & set(group)) < len(group)]
     if both:
@@ -103,10 +94,8 @@ def _nothing(folder: Path, advice: str) -> DataError:
     if folder.is_dir():
         found = words(passed_over([folder]))
     else:
-        beside = (
-            sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
-        )
-        found = "no such folder" + (f" beside {', '.join(beside[:8])}" if beside else "")
+        beside = sorted(p.name for p in folder.parent.glob("*") if p.is_dir())
+        found = f"no such folder beside {', '.join(beside[:8]) or 'others'}"
     return DataError(folder, f"images ({', '.join(sorted(SUFFIXES))})", found, advice)
 
 
@@ -178,18 +167,14 @@ def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -
         rare = kinds.most_common()[-1][0]
         odd = next(item for item in found if facts[item.source].kind == rare)
         said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        raise DataError(
-            odd.files[0], "images of one number type", said, "convert these, with one scale for all"
-        )
+        raise DataError(odd.files[0], "images of one number type", said, "convert them by one scale")
     flat = "8-bit" in kinds
     low, high = (float(np.median([getattr(f, name) for f in facts.values()])) for name in ("low", "high"))
     black = parameters.black if parameters.black is not None else 0.0 if flat else min(low, 0.0)
     white = parameters.white if parameters.white is not None else 255.0 if flat else high
-    if not white > black:
-        expected = "values between a black and a white"
-        raise DataError(
-            found[0].files[0], expected, f"{black:g} and {white:g} as black and white", "set both"
-        )
+    if not np.finfo(np.float64).tiny < white - black < np.inf:
+        expected, levels = "values between a black and a white", f"{black:g} and {white:g}"
+        raise DataError(found[0].files[0], expected, levels, "set black and white")
     return black, white
 
 
@@ -197,9 +182,8 @@ def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     """The image in 8 bits, by the grey scale that `items` found."""
     path, (black, white) = item.files[0], item.extra
     values, valid = read_values(path)
-    image = (
-        values if values.dtype == np.uint8 and (black, white) == (0, 255) else to_grey8(values, black, white)
-    )
+    flat = values.dtype == np.uint8 and (black, white) == (0, 255)
+    image = values if flat else to_grey8(values, black, white)
     del values
     notes: tuple[str, ...] = ()
     if valid is not None:
@@ -217,6 +201,7 @@ DATASETS = {
         items=items,
         load=load,
         parameters=Parameters,
+        defaults={"removal": "none"},
         layout="folders normal/ and anomalous/, and masks/ if you have them",
     )
 }

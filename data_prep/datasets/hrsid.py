@@ -7,8 +7,6 @@ from data_prep.datasets import coco
 from data_prep.errors import DataError
 from data_prep.images import list_images, passed_over, read_grey8
 
-IMAGE_COUNT, BACKGROUND_COUNT, IMAGE_SIZE = 5604, 400, 800
-
 
 def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     """The annotated images of both splits and the pure backgrounds."""

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -48,17 +48,12 @@ CHECKSUM = re.compile("[0-9a-fA-F]{32}")
 class Parameters(KMeansRemoval):
     """MSTAR's parameters; those of the removal are inherited."""
 
-    crop: Annotated[
-        int | None, Field(ge=8, le=4096, description="side of the centre crop, px; `none` keeps the chip")
-    ] = 128
-    white: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            description="magnitude that becomes 255 in raw chips, 0.5 as in the image chips that circulate; "
-            "`none` stretches each from its least to its greatest value",
-        ),
-    ] = 0.5
+    crop: int | None = Field(
+        default=128, ge=8, le=4096, description="side of the centre crop, px; none: the chip"
+    )
+    white: float | None = Field(
+        default=0.5, gt=0, description="magnitude that becomes 255 in raw chips; none stretches each chip"
+    )
 
 
 @dataclass(frozen=True)
@@ -189,8 +184,7 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     return chips, {"left_out": left_out, "unlike_standard_operating_conditions": unlike}
 
 
-@dataclass(frozen=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What a header or the folders say of a chip."""
 
     target: str  # as written
@@ -201,20 +195,18 @@ class _Facts:
 
 def _sort(raw: Path, path: Path, facts: _Facts, chips: list[Item], left_out: Counter[str]) -> None:
     """Add a chip to `chips`, or the reason why it is none of them to `left_out`."""
-    name = vehicle_class(facts.target)
+    name, source = vehicle_class(facts.target), path.relative_to(raw).as_posix()
     serial = re.sub("[^0-9a-z]", "", facts.serial.lower()).removeprefix("sn")
     if name is None:
         left_out[f"{facts.target}, none of the ten classes" if facts.target else "clutter scenes"] += 1
     elif facts.split is None and facts.otherwise:
         left_out[facts.otherwise] += 1
     elif facts.split is None:
-        source = path.relative_to(raw).as_posix()
         raise DataError(path, "a folder train or test above it", source, "sort the chips by split")
     elif serial and SOC_SERIALS.get(name, serial) != serial:
         left_out[f"{name} serial {serial}"] += 1
     else:
         stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name.replace(".", "_")
-        source = path.relative_to(raw).as_posix()
         chips.append(Item(f"{name}_{facts.split}_{stem}", source, facts.split, name, (path,)))
 
 
@@ -237,8 +229,10 @@ def _folder_facts(path: Path) -> _Facts:
     folders = path.parent.parts[::-1]
     target = next((part for part in folders if vehicle_class(part)), path.parent.name or "no folder")
     splits = (name for part in folders for name, known in SPLIT_NAMES.items() if known.fullmatch(part))
-    serial = next((part for part in folders if re.match("SN[_ -]?[0-9]", part, re.IGNORECASE)), "")
-    angle = next((part for part in folders if re.match("[0-9]{2}[_ -]?deg", part, re.IGNORECASE)), "")
+    serial, angle = (
+        next((part for part in folders if re.match(pattern, part, re.IGNORECASE)), "")
+        for pattern in ("SN[_ -]?[A-Z]?[0-9]", "[0-9]{2}[_ -]?deg")
+    )
     return _Facts(target, next(splits, None), serial, f"depression {angle[:2]}" if angle else "")
 
 
@@ -250,10 +244,10 @@ def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
             image = centre_crop(read_grey8(path), parameters.crop)
         else:
             chip = centre_crop(read_phoenix(path).magnitude, parameters.crop)
-            low, high = (0.0, white) if white else (float(chip.min()), float(chip.max()))
-            if float(chip.min()) == float(chip.max()):
-                raise DataError(path, "a chip with a target", f"{chip.min():g} in all pixels", "remove it")
-            image = to_grey8(chip, low, high)
+            low, high = float(chip.min()), float(chip.max())
+            if low == high:
+                raise DataError(path, "a chip with a target", f"{low:g} in all pixels", "remove it")
+            image = to_grey8(chip, 0.0, white) if white else to_grey8(chip, low, high)
         background, mask = remove_by_kmeans(image, image_rng(seed, item.name), parameters)
     except DataError as error:
         raise error.at(path) from None

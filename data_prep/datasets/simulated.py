@@ -11,9 +11,9 @@ its masks as SSDD; `demo_harbour` has pure backgrounds of its own as HRSID.
 """
 
 import json
+import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -28,16 +28,16 @@ from data_prep.prepared import code_checksum, encode_png
 from data_prep.simulation.scenes import SCENES
 from data_prep.target_removal import image_rng
 
+#: What a simulation writes, and may replace.
+OWN_FILES = re.compile(r"(images|masks)/scene\d{4}\.png|index\.csv|simulation\.json|(.*/)?\.[^/]*\.tmp")
+
 
 class Parameters(RemovalParameters):
-    """Parameters of a simulated dataset; `removal`, `looks` and `scenes` default to those in `SCENES`."""
+    """Parameters of a simulated dataset; the defaults of some depend on the scene."""
 
-    scenes: Annotated[int, Field(ge=4, le=9999, description="number of images")] = 60
-    size: Annotated[int, Field(ge=64, le=2048, description="side of an image, px")] = 128
-    looks: Annotated[int, Field(ge=1, le=100, description="looks that are averaged")] = 1
-    dilation: Annotated[
-        int, Field(ge=1, le=1001, description="side of the square that grows a mask before the fill, px")
-    ] = 11  # the scenes are smaller than SSDD's images
+    scenes: int = Field(default=60, ge=4, le=9999, description="number of images")
+    size: int = Field(default=128, ge=64, le=2048, description="side of an image, px")
+    looks: int = Field(default=1, ge=1, le=100, description="looks that are averaged")
 
 
 def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None:
@@ -51,13 +51,9 @@ def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None
     done = raw / "simulation.json"
     if done.exists() and json.loads(done.read_bytes()) == header:
         return
-    strangers = (
-        [p.name for p in raw.iterdir() if p.name not in ("images", "masks", "index.csv")]
-        if raw.exists()
-        else []
-    )
-    if strangers and not done.exists():
-        raise DataError(raw, "an empty folder to simulate into", f"{strangers[0]!r}", "give another")
+    there = [path.relative_to(raw).as_posix() for path in sorted(raw.rglob("*")) if not path.is_dir()]
+    for stranger in [name for name in there if not OWN_FILES.fullmatch(name)][:1]:
+        raise DataError(raw, "an empty folder to simulate into", repr(stranger), "give another")
     done.unlink(missing_ok=True)
     for sub in ("images", "masks"):
         (raw / sub).mkdir(parents=True, exist_ok=True)
@@ -103,7 +99,7 @@ DATASETS = {
         items=items,
         load=load,
         parameters=Parameters,
-        defaults={"looks": scene.looks, "removal": scene.removal, "scenes": scene.scenes},
+        defaults={"looks": scene.looks, "removal": scene.removal, "scenes": scene.scenes, "dilation": 11},
         simulate=partial(simulate, name),
         licence="MIT, as this project",
     )

@@ -1,30 +1,26 @@
 """SSDD (SAR Ship Detection Dataset), the official tree of 2021 with pixel masks (PSeg_SSDD)."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.datasets import coco
 from data_prep.erased import RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
-from data_prep.images import list_images, passed_over, pixel_key, read_grey8, read_mask
+from data_prep.images import alike, list_images, passed_over, pixel_key, read_grey8, read_mask
 
-IMAGE_COUNTS = {"train": 928, "test": 232}
 MASKS = "JPEGImages_PSeg_GT_Mask"
 
 
 class Parameters(RemovalParameters):
     """SSDD's parameters."""
 
-    drop_duplicates: Annotated[
-        bool, Field(description="of pixel-identical images keep one, that of the test split first")
-    ] = False
+    drop_duplicates: bool = Field(
+        default=False, description="of identical images keep one, of the test split first"
+    )
 
 
 def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
@@ -62,18 +58,16 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
         raise DATASETS["ssdd"].missing(raw)
     if masks:
         left_out["masks without an image"] = len(masks)
-    groups = duplicates((item, read_grey8(item.files[0])) for item in ships)
-    across = [group for group in groups if len({item.split for item in group}) == 2]
+    splits = {item.name: item.split for item in ships}
+    groups = alike({item.name: pixel_key(read_grey8(item.files[0])) for item in ships})
     report: Report = {
         "read": voc.relative_to(raw).as_posix(),
         "left_out": left_out,
-        "duplicate_groups": [[item.name for item in group] for group in groups],
-        "duplicate_groups_across_splits": [[item.name for item in group] for group in across],
+        "duplicate_groups": groups,
+        "duplicate_groups_across_splits": [g for g in groups if len({splits[name] for name in g}) == 2],
     }
     if parameters.drop_duplicates:
-        dropped = {
-            item.name for group in groups for item in sorted(group, key=lambda i: (i.split, i.name))[1:]
-        }
+        dropped = {name for group in groups for name in sorted(group, key=lambda n: (splits[n], n))[1:]}
         report["dropped"] = sorted(dropped)
         ships = [item for item in ships if item.name not in dropped]
     return ships, report
@@ -82,14 +76,6 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
 def _without_masks(voc: Path) -> tuple[bool, bool, Path]:
     """Sorts trees: those with masks first, then those named after the masks (their polygons are no boxes)."""
     return not any(voc.glob(f"{MASKS}*/*")), not voc.parent.name.startswith("PSeg"), voc
-
-
-def duplicates(images: Iterable[tuple[Item, np.ndarray]]) -> list[list[Item]]:
-    """Groups of items whose images have identical pixels."""
-    by_pixels = defaultdict(list)
-    for item, image in images:
-        by_pixels[pixel_key(image)].append(item)
-    return [group for group in by_pixels.values() if len(group) > 1]
 
 
 def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:

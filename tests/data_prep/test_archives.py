@@ -158,3 +158,23 @@ def test_command_line(tmp_path, capsys):
     assert main(["unpack", str(zipped(tmp_path / "a.zip")), str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.startswith("2 files in ")
     assert main(["unpack", str(tmp_path / "a.zip"), str(tmp_path / "out")]) == 1
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_a_member_that_is_the_folder_itself(tmp_path, make):
+    with pytest.raises(DataError, match="members inside the archive's folder, found '.'"):
+        unpack(make(tmp_path / "archive", {".": b"x"}), tmp_path / "out")
+
+
+def test_an_encrypted_archive_is_not_fetched_again(tmp_path):
+    archive = zipped(tmp_path / "a.zip")
+    content = bytearray(archive.read_bytes())
+    for magic, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = content.find(magic)
+        while place >= 0:
+            content[place + offset] |= 1
+            place = content.find(magic, place + 1)
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="found an encrypted one; unpack it by hand, with its password"):
+        unpack(archive, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())

@@ -349,11 +349,14 @@ def test_raw_data_is_not_prepared_over_itself(tmp_path):
     assert len(list(raw.rglob("*.png"))) == 4
 
 
-def test_simulation_leaves_a_foreign_folder_alone(tmp_path):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "thesis.docx").write_text("mine")
-    with pytest.raises(DataError, match="an empty folder to simulate into, found 'thesis.docx'"):
+@pytest.mark.parametrize("name", ["thesis.docx", "images/holiday.png", "masks/scene1.png"])
+def test_simulation_leaves_a_foreign_folder_alone(tmp_path, name):
+    path = tmp_path / "raw" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(DataError, match=f"an empty folder to simulate into, found '{name}'"):
         prepare("demo_sea", tmp_path / "raw", tmp_path / "out", scenes=4)
+    assert path.read_text() == "mine"
 
 
 FULL_DISK = """

@@ -1,15 +1,17 @@
 """The real releases, where PADIM_ACE_DATA says they are: small parts of each."""
 
+import hashlib
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from data_prep import prepare, read_manifest
+from data_prep import DATASETS, prepare, read_manifest
 from data_prep.datasets import coco, hrsid, mstar, ssdd
 from data_prep.images import read_grey8, read_mask
 
@@ -99,3 +101,53 @@ def test_hrsid_tiles(tmp_path):
     ships = sum(coco.draw(item.extra, (800, 800))[0].sum() for item in items if item.extra)
     kept = sum(np.count_nonzero(read_mask(out / name, (200, 200))) for name in table["mask"] if name)
     assert kept == ships and (table["label"] == "anomalous").sum() >= 36
+
+
+def test_raw_chips_are_read_bit_for_bit():
+    for path, target, shape in [
+        ("BMP2/HB03787.000", "bmp2_tank", (128, 128)),
+        ("T72/HB03787.015", "t72_tank", (128, 128)),
+        ("SLICY/HB14931.015", "slicey", (54, 54)),
+    ]:
+        path = real("MSTAR_raw") / path
+        content, read = path.read_bytes(), mstar.read_phoenix(path)
+        assert content.startswith(b"\n[PhoenixHeaderVer") and read.header["TargetType"] == target
+        size = shape[0] * shape[1]
+        words = struct.unpack(f">{2 * size}f", content[-8 * size :])  # the data are the end of the file
+        assert read.magnitude.shape == shape and read.magnitude.dtype == np.float32
+        assert read.magnitude.ravel().tolist() == list(words[:size])
+        assert read.phase.ravel().tolist() == list(words[size:])
+        assert hashlib.md5(content[-8 * size :]).hexdigest() == read.header["Chip_MD5_CheckSum"]
+
+
+def test_a_raw_chip_and_its_jpeg_prepare_alike(tmp_path):
+    shutil.copytree(real("MSTAR_raw"), tmp_path / "raw")
+    for name in ("T72", "BMP2"):
+        (tmp_path / "jpeg" / "train" / name).mkdir(parents=True)
+        shutil.copy(real("MSTAR") / "train" / name / "hb03787.jpeg", tmp_path / "jpeg" / "train" / name)
+    tables = {}
+    for name, white in (("raw", {}), ("jpeg", {}), ("stretched", {"white": None})):
+        raw = tmp_path / ("raw" if name == "stretched" else name)
+        tables[name] = read_manifest(prepare("mstar", raw, tmp_path / f"out-{name}", **white))
+    report = json.loads((tmp_path / "out-raw" / "preparation.json").read_text())["report"]
+    assert report["left_out"] == {"slicey, none of the ten classes": 1}
+    assert tables["raw"]["class"].tolist() == tables["jpeg"]["class"].tolist() == ["BMP2", "T72"] * 2
+
+    def read(name, column, row):
+        return read_grey8(tmp_path / f"out-{name}" / tables[name][column].iloc[row]).astype(float)
+
+    for row in range(2):
+        ours, theirs, stretched = (read(name, "path", row) for name in tables)
+        assert abs(np.median(ours) - np.median(theirs)) <= 1 and np.abs(ours - theirs).mean() < 5
+        assert abs(ours.mean() - theirs.mean()) < 0.5 < abs(stretched.mean() - theirs.mean())
+        a, b = (read(name, "mask", row) > 0 for name in ("raw", "jpeg"))
+        assert (a & b).sum() / (a | b).sum() > 0.8
+
+
+def test_raw_chips_beside_the_release_are_none_of_it(tmp_path):
+    for name in ("MSTAR", "MSTAR_raw"):
+        real(name)
+    (tmp_path / "MSTAR").symlink_to(Path(DATA) / "MSTAR" / "test")
+    (tmp_path / "MSTAR_raw").symlink_to(Path(DATA) / "MSTAR_raw")
+    found = DATASETS["mstar"].find(tmp_path, tmp_path / "out")
+    assert found == tmp_path / "MSTAR"

@@ -43,7 +43,7 @@ def test_raw_release_is_sorted_by_its_headers(tmp_path):
 
 
 def test_raw_and_image_chips_of_the_same_levels_prepare_alike(tmp_path):
-    image = chip(5)
+    image = chip(5) // 2  # a stretch of its own would change it
     save(tmp_path / "images" / "train" / "T72" / "hb1.png", image)
     raw = tmp_path / "raw" / "HB1.015"
     raw.parent.mkdir()
@@ -96,3 +96,12 @@ def test_the_release_may_lie_in_a_subfolder(tmp_path):
     save(tmp_path / "data" / "other" / "x.png", chip(0))
     out = prepare("mstar", tmp_path / "data", tmp_path / "out")
     assert len(read_manifest(out)) == 8
+
+
+def test_tiles_of_chips(tmp_path):
+    table = read_manifest(prepare("mstar", mstar_images(tmp_path / "raw", 1), tmp_path / "out", tile_size=64))
+    assert (table["width"] == 64).all() and table["source"].str.contains("#r").all()
+    places = table.loc[table["source"].str.startswith("test/T72"), "source"]
+    assert set(places) == {f"test/T72/hb00000.jpeg#r{r}c{c}" for r in (0, 64) for c in (0, 64)}
+    masked = table[table["label"] == "anomalous"]
+    assert set(masked["path"].str.replace("anomalous", "normal")) <= set(table["path"])

@@ -13,7 +13,7 @@ import pytest
 from fakes.releases import mstar_images, ssdd
 from PIL import Image
 
-from data_prep import DataError, pipeline, prepare, prepared, read_manifest
+from data_prep import DataError, Record, pipeline, prepare, prepared, read_manifest
 from data_prep.__main__ import main
 
 
@@ -190,12 +190,8 @@ def edit(folder, old, new):
 
 def test_command_line(raw, tmp_path, capsys):
     out = tmp_path / "out"
-    assert (
-        main(
-            ["mstar", "--raw", str(raw), "--out", str(out), "--seed", "2", "--crop", "120", "--white", "none"]
-        )
-        == 0
-    )
+    options = ["--seed", "2", "--crop", "120", "--white", "none"]
+    assert main(["mstar", "--raw", str(raw), "--out", str(out), *options]) == 0
     content = json.loads((out / "preparation.json").read_text())
     assert content["seed"] == 2 and content["parameters"]["crop"] == 120
     assert content["parameters"]["white"] is None
@@ -210,3 +206,13 @@ def test_command_line(raw, tmp_path, capsys):
 def test_a_relative_folder_works(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(read_manifest(prepare("mstar", Path(os.path.relpath(raw)), Path("out"), processes=2))) == 16
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a\\b", "/x", ".x", "", "a\nb", "a\0b", "x" * 241, "..", "\u202ex"]
+)
+def test_a_name_is_checked_where_it_is_written(tmp_path, name):
+    record = Record(name, "normal", "train", "background", "source.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(DataError, match="source.png: expected a plain name"):
+        prepared.write_record(tmp_path / "in", record)
+    assert not list(tmp_path.iterdir())

@@ -48,7 +48,6 @@ def test_backgrounds():
     flat = pyramid.flatten(stages).numpy()
     expected = {
         "patch": each + identity,
-        "pooled": np.broadcast_to(each.mean(0) + identity, each.shape),
         "shared": np.broadcast_to(np.cov(flat.reshape(-1, 10).T) + identity, each.shape),
     }
     for kind, covariance in expected.items():
@@ -65,7 +64,7 @@ def test_backgrounds():
         np.testing.assert_allclose(white, np.einsum("pif,pfg,pig->pi", d, np.linalg.inv(covariance), d))
 
 
-@pytest.mark.parametrize(("kind", "places"), [("patch", 1), ("pooled", PLACES), ("shared", PLACES)])
+@pytest.mark.parametrize(("kind", "places"), [("patch", 1), ("shared", PLACES)])
 def test_samples_are_the_embeddings_that_a_covariance_is_of(kind, places):
     _, stages, _ = make(30)
     assert fit_background(moments_of(stages), kind).samples == 30 * places
@@ -87,7 +86,7 @@ def test_too_few_images_and_unknown_kinds():
     with pytest.raises(ValueError, match="at least 1 normal images, found 0"):
         Moments().mean()
     _, stages, _ = make(3)
-    with pytest.raises(ValueError, match="patch, pooled, shared, found 'local'"):
+    with pytest.raises(ValueError, match="patch, shared, found 'local'"):
         fit_background(moments_of(stages), "local")
 
 

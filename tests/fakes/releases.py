@@ -1,5 +1,6 @@
 """Fake MSTAR, SSDD and HRSID releases: the layouts and file formats of the originals, simulated content."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -14,12 +15,18 @@ SHIP = [30.0, 20.0, 50.0, 20.0, 50.0, 28.0, 30.0, 28.0]  # x, y of a rectangle: 
 
 def chip(seed: int, size: int = 128) -> np.ndarray:
     """An 8-bit chip with a vehicle."""
-    return vehicle(size, 1, "train", True, np.random.default_rng(seed)).image
+    return _simulated(vehicle, seed, size).copy()
 
 
 def water(seed: int, size: int = 128) -> np.ndarray:
     """An 8-bit image of ship-free sea."""
-    return sea(size, 3, "train", False, np.random.default_rng(seed)).image
+    return _simulated(sea, seed, size).copy()
+
+
+@functools.cache
+def _simulated(scene, seed: int, size: int) -> np.ndarray:
+    looks, ship = (1, True) if scene is vehicle else (3, False)
+    return scene(size, looks, "train", ship, np.random.default_rng(seed)).image
 
 
 def phoenix(

@@ -1,27 +1,24 @@
-"""What stands before and behind the model in anomalib: a resize that exports, and a score scale."""
+"""The scale on which anomalib shows scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from anomalib.post_processing import PostProcessor
-from anomalib.pre_processing.utils.transform import get_exportable_transform
-from jaxtyping import Float
-from torch import Tensor, nn
-from torchvision.transforms.v2 import Compose, InterpolationMode, Resize, Transform
+from torch import Tensor
+
+MARGIN = 0.05
+"""The part of [0, 1], at each end, for scores beyond those of the validation images."""
 
 
 class AcePostProcessor(PostProcessor):
-    r"""Brings ACE scores from [-1, 1] to anomalib's [0, 1], in which 0.5 is the threshold.
+    r"""Brings scores from [-1, 1] to anomalib's [0, 1], in which 0.5 is the threshold.
 
-    :math:`\tfrac12 + \tfrac12 (s-t)/(1-t)` above the threshold :math:`t`, and
-    :math:`\tfrac12 + \tfrac12 (s-t)/(1+t)` below it: -1 becomes 0, t 0.5 and 1 becomes 1.
+    Straight lines lead from -1 to 0, from validation's smallest score to 0.05, from the threshold to 0.5,
+    from validation's largest score to 0.95 and from 1 to 1. Without a threshold it is 0; a smallest or
+    largest score that is unknown, or not on its side of the threshold, is -1 or 1.
 
-    A score that is bounded needs no bounds from data. anomalib's own post-processor takes the validation
-    scores' minimum and maximum for bounds, and clamps what falls outside: scores tie, and AUROC changes. This
-    one is strictly increasing, and so changes no ranking. Without a threshold, t is 0.
+    anomalib's own post-processor clamps what lies beyond the scores of validation: scores tie, and AUROC
+    changes. This one is strictly increasing, and so changes no ranking.
 
     The bounds have to be [0, 1]: anomalib's AUROC takes any batch with a score outside for logits, and ranks
     their sigmoids among the plain scores of other batches; its visualizer wraps negative values around.
@@ -33,55 +30,13 @@ class AcePostProcessor(PostProcessor):
     ) -> Tensor | None:
         if preds is None:
             return None
-        threshold = torch.where(torch.isnan(threshold), 0, threshold)
-        room = torch.where(preds > threshold, 1 - threshold, 1 + threshold)
-        return 0.5 + 0.5 * (preds - threshold) / room.clamp_min(torch.finfo(room.dtype).tiny)
+        middle = torch.where(torch.isnan(threshold), 0, threshold)
+        low = torch.where(norm_min < middle, norm_min, -1)  # no comparison with NaN is true
+        high = torch.where(norm_max > middle, norm_max, 1)
 
+        def along(start: Tensor | float, end: Tensor | float) -> Tensor:  # 0 before start, 1 after end
+            length = torch.as_tensor(end - start).clamp_min(1e-6)
+            return ((preds - start) / length).clamp(0, 1)
 
-class MatrixResize(nn.Module):
-    """torchvision's antialiased bilinear resize as two matrix products, which every export format has."""
-
-    def __init__(self, size: Sequence[int]) -> None:
-        super().__init__()
-        self.size = tuple(size)
-
-    def forward(self, images: Float[Tensor, "*batch in_row in_column"]) -> Float[Tensor, "*batch row column"]:
-        """Resize to ``size`` rows and columns."""
-        rows, columns = (
-            resize_matrix(inputs, outputs, images.device)
-            for inputs, outputs in zip(images.shape[-2:], self.size, strict=True)
-        )
-        # flat, as OpenVINO otherwise fuses what follows (a channel's mean, say) into the product, and fails
-        flat = images.flatten(0, -3)
-        return (rows @ flat @ columns.T).unflatten(0, images.shape[:-2])
-
-
-def resize_matrix(
-    inputs: int | torch.SymInt, outputs: int, device: torch.device | str = "cpu"
-) -> Float[Tensor, "output input"]:
-    r"""Antialiased bilinear interpolation of a row of ``inputs`` pixels to ``outputs``.
-
-    The weights are a triangle as wide as two pixels of the coarser grid, centred on the output pixel, and add
-    up to 1. Distances are whole multiples of ``1 / (2 inputs outputs)`` of the row, and so exact.
-    """
-    source = (2 * torch.arange(inputs, device=device) + 1) * outputs
-    target: Tensor = (2 * torch.arange(outputs, device=device) + 1) * inputs  # type: ignore[assignment]
-    distance = (source - target.unsqueeze(1)).abs()
-    width: Any = 2 * torch.sym_max(inputs, outputs)
-    weights = (1 - distance.float() / width).clamp_min(0)
-    return weights / weights.sum(1, keepdim=True)
-
-
-def exportable(transform: Transform) -> Any:
-    """A copy that can be exported, and resizes as ``transform`` does, if to fixed rows and columns."""
-    if isinstance(transform, Compose):
-        return Compose([exportable(part) for part in transform.transforms])
-    if (
-        isinstance(transform, Resize)
-        and transform.antialias
-        and InterpolationMode(transform.interpolation) is InterpolationMode.BILINEAR
-        and isinstance(transform.size, Sequence)
-        and len(transform.size) == 2
-    ):
-        return MatrixResize(transform.size)
-    return get_exportable_transform(transform)
+        outer = along(-1.0, low) + along(high, 1.0)
+        return MARGIN * outer + (0.5 - MARGIN) * (along(low, middle) + along(middle, high))

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from anomalib.data import ImageItem
 from anomalib.data.datasets.base.image import AnomalibDataset
 from anomalib.data.utils import read_image, read_mask
 from anomalib.data.utils.image import is_image_file
+from anomalib.data.utils.synthetic import ROOT as SYNTHETIC
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+logger = logging.getLogger(__name__)
 
 
 class SignatureFolder(Dataset):
-    """The images of a folder of anomalous images, perhaps with masks of the same names."""
+    """The images of a folder of anomalous images, perhaps with masks.
+
+    The mask of ``a/000.png`` is ``a/000.*`` or, as in MVTec AD, ``a/000_mask.*`` of the folder of masks.
+    """
+
+    augmentations: Any = None
+    """What the validation images are put through before they are pre-processed."""
 
     def __init__(self, images: str | Path, masks: str | Path | None = None) -> None:
         """List the files.
 
         Raises:
-            ValueError: if there is no image, or one has no mask.
+            ValueError: if there is no image, or one does not have exactly one mask.
         """
         self.paths = _images_in(images)
         self.masks: list[Path] | None = None
         if masks is not None:
-            by_name = {path.stem: path for path in _images_in(masks)}
-            for path in self.paths:
-                if path.stem not in by_name:
-                    raise ValueError(f"{path}: expected a mask {path.stem}.* in {masks}, found none; add it")
-            self.masks = [by_name[path.stem] for path in self.paths]
+            files = [path.relative_to(masks) for path in _images_in(masks)]
+            stems = [path.relative_to(images).with_suffix("") for path in self.paths]
+            self.masks = [Path(masks) / _mask_of(stem, files, stems, masks) for stem in stems]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -40,6 +49,8 @@ class SignatureFolder(Dataset):
     def __getitem__(self, index: int) -> ImageItem:
         mask = None if self.masks is None else read_mask(self.masks[index], as_tensor=True)
         image = read_image(self.paths[index], as_tensor=True)
+        if self.augmentations is not None:
+            image, mask = self.augmentations(image, mask)
         return ImageItem(image=image, gt_mask=mask, image_path=str(self.paths[index]))
 
 
@@ -50,23 +61,103 @@ def _images_in(folder: str | Path) -> list[Path]:
     return paths
 
 
-def anomalous(dataset: Any) -> Any:
-    """The anomalous images of a dataset of anomalib; all images of another."""
-    if not isinstance(dataset, AnomalibDataset):
-        return dataset
-    return Subset(dataset, np.flatnonzero(dataset.samples["label_index"] == 1).tolist())
+def _mask_of(stem: Path, files: list[Path], stems: list[Path], folder: str | Path) -> Path:
+    wanted = {stem, stem.with_name(f"{stem.name}_mask")}
+    found = [file for file in files if file.with_suffix("") in wanted]
+    if len(found) != 1 or stems.count(stem) > 1:
+        names = ", ".join(map(str, found)) or "none"
+        images = f" for {stems.count(stem)} images" if stems.count(stem) > 1 else ""
+        raise ValueError(f"{folder}: expected one mask {stem}.* or {stem}_mask.*, found {names}{images}")
+    return found[0]
 
 
-def image_paths(dataset: Any) -> set[Path]:
-    """The files of a dataset's images, as far as it says."""
-    if isinstance(dataset, SignatureFolder):
-        return {path.resolve() for path in dataset.paths}
-    indices: Any = slice(None)
+def listed(dataset: Any) -> list[tuple[Path | None, bool | None]]:
+    """The file of each image of a dataset and whether it is anomalous, as far as they are known.
+
+    It looks through any nesting of torch's datasets; of those that are not anomalib's it reads the items.
+    """
     if isinstance(dataset, Subset):
-        dataset, indices = dataset.dataset, dataset.indices
-    if not isinstance(dataset, AnomalibDataset):
-        return set()
-    return {Path(path).resolve() for path in dataset.samples["image_path"].iloc[indices]}
+        whole = listed(dataset.dataset)
+        return [whole[index] for index in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        return [entry for part in dataset.datasets for entry in listed(part)]
+    if isinstance(dataset, AnomalibDataset):
+        pairs = zip(dataset.samples["image_path"], dataset.samples["label_index"], strict=True)
+        return [(Path(path).resolve(), {0: False, 1: True}.get(label)) for path, label in pairs]
+    items = [dataset[index] for index in range(len(dataset))]
+    return [
+        (
+            None if item.image_path is None else Path(item.image_path).resolve(),
+            None if item.gt_label is None else bool(item.gt_label),
+        )
+        for item in items
+    ]
+
+
+@dataclass(frozen=True)
+class SignatureImages:
+    """The images that make a signature."""
+
+    paths: frozenset[str] = frozenset()
+    asked: bool = True
+    """Whether the user named them; else they were found in the training or validation set."""
+    dataset: Any = None
+    """The images, until they have made it."""
+
+    def took(self, path: str | None) -> bool:
+        """Whether this image was taken without being asked to: it may not set the threshold as well."""
+        return not self.asked and path is not None and str(Path(path).resolve()) in self.paths
+
+    def refuse_tested(self, dataset: Any) -> None:
+        """Stop, or warn where the user named them, if some are of the test set.
+
+        Raises:
+            ValueError: if some are, and the user did not name them.
+        """
+        if not self.paths or dataset is None:
+            return
+        if shared := len(self.paths & {str(path) for path, _ in listed(dataset)}):
+            message = f"signature images: expected none of the test set, found {shared}"
+            if not self.asked:
+                raise ValueError(f"{message}; set signature_images to a folder of others")
+            warnings.warn(f"{message}; test metrics will be too good", stacklevel=2)
+
+
+def choose(source: Any, training: Any, validation: Any) -> SignatureImages:
+    """The anomalous images of ``source`` or, if it is None, of the training or else the validation set.
+
+    Of the validation set every second one is taken: the others are left to set the threshold.
+
+    Raises:
+        ValueError: if there are none, or only synthetic ones.
+    """
+    sets = {"the training set": training, "the validation set": validation}
+    if source is not None:
+        sets = {"signature_images": source}
+    synthetic = 0
+    for origin, dataset in sets.items():
+        entries = [] if dataset is None else listed(dataset)
+        anomalous = [
+            i for i, (_, label) in enumerate(entries) if label or (label is None and source is not None)
+        ]
+        real = [i for i in anomalous if not _is_synthetic(entries[i][0])]
+        synthetic += len(anomalous) - len(real)
+        if not real:
+            continue
+        used = real[::2] if origin == "the validation set" else real
+        left = f"; the other {len(real) - len(used)} set the threshold" if used != real else ""
+        logger.info("Signature from %d of %d anomalous images of %s%s.", len(used), len(real), origin, left)
+        paths = frozenset(str(entries[i][0]) for i in used)
+        return SignatureImages(paths, source is not None, Subset(dataset, used))
+    where, found = " or ".join(sets), f"{synthetic} synthetic ones" if synthetic else "none"
+    raise ValueError(
+        f"signature images: expected real anomalous images in {where}, found {found}; set signature_images "
+        "to a folder of some, or take anomalib's Padim (Mahalanobis distance), which needs none"
+    )
+
+
+def _is_synthetic(path: Path | None) -> bool:
+    return path is not None and path.is_relative_to(SYNTHETIC.resolve())
 
 
 def refuse_constant(images: Float[Tensor, "batch channel row column"], paths: Sequence | None) -> None:

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from padim_ace.detect.registry import BACKBONES, BackboneSpec
 
+STRIDES = (4, 16)
+"""Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
+
 
 class WeightsError(RuntimeError):
     """No weights for a backbone, or a file that does not fit it. One line: where, expected, found, what to
@@ -84,12 +87,11 @@ def load_backbone(
     """A backbone with its weights, on the CPU, channels last, in evaluation mode.
 
     Args:
-        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps,
-            with ``layers``.
+        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps.
         source: ``auto`` looks in the folder, the package and the hub, in this order; each can be named
             (``folder``, ``package``, ``hub``). ``random`` draws weights from torch's generator, for tests.
         image_size: rows and columns of the images, for backbones whose attention windows depend on them.
-        layers: timm's names of the stages to take; by default the registered ones.
+        layers: timm's names of the stages to take; by default those of :func:`specify`.
 
     Raises:
         ValueError: for an unknown backbone, layer or source.
@@ -119,26 +121,30 @@ def load_backbone(
 def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
     """The registered backbone, or any timm model, with the stages that ``layers`` names.
 
+    Without ``layers``, a model that is not registered gives its first three stages of stride 4 to 16: those
+    that the paper takes of its backbones.
+
     Raises:
-        ValueError: for an unknown backbone or layer; it says which there are.
+        ValueError: for an unknown backbone or layer, or fewer such stages; it says which there are.
     """
     if name in BACKBONES and layers is None:
         return BACKBONES[name]
     spec = BACKBONES.get(name, BackboneSpec(name, name, ()))
     if not timm.is_model(spec.timm_name):
-        raise ValueError(
-            f"backbone: expected one of {', '.join(BACKBONES)} or a timm model with layers, found {name!r}"
-        )
+        known = ", ".join(BACKBONES)
+        raise ValueError(f"backbone: expected one of {known} or another model of timm, found {name!r}")
     with torch.device("meta"):
         model: Any = timm.create_model(spec.timm_name, features_only=True)
-    stages = model.feature_info.module_name()
-    wanted = list(layers or [])
-    if not wanted or not set(wanted) <= set(stages):
-        raise ValueError(f"layers: expected some of {', '.join(stages)} ({name}), found {wanted or None}")
+    stages = dict(zip(model.feature_info.module_name(), model.feature_info.reduction(), strict=True))
+    of_paper = [stage for stage, stride in stages.items() if STRIDES[0] <= stride <= STRIDES[1]]
+    wanted = of_paper[:3] if layers is None else list(layers)
+    if len(wanted) < 3 and layers is None or not wanted or not set(wanted) <= set(stages):
+        known = ", ".join(f"{stage} (stride {stride})" for stage, stride in stages.items())
+        raise ValueError(f"layers: expected some of {known} of {name}, found {layers}; name them")
     config: Any = timm.get_pretrained_cfg(spec.timm_name)
     return replace(
         spec,
-        timm_name=f"{config.architecture}.{config.tag}",
+        timm_name=f"{config.architecture}.{config.tag}".rstrip("."),
         out_indices=tuple(index for index, stage in enumerate(stages) if stage in wanted),
         channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC",
     )
@@ -190,7 +196,8 @@ def _from_hub(spec: BackboneSpec, size: dict) -> Found:
             spec.timm_name, pretrained=True, features_only=True, out_indices=spec.out_indices, **size
         )
     except Exception as error:  # the hub client raises many kinds; each means that there are no weights
-        return f"timm's hub: {type(error).__name__}"
+        lines = str(error).strip().splitlines() or [""]
+        return f"timm's hub: {type(error).__name__}: {lines[0]}"
     return model, Weights("hub", spec.timm_name, None)
 
 

@@ -1,9 +1,8 @@
 """The background: mean and covariance of normal embeddings, streamed, then factored once.
 
-Three ways to tie places together, all from the same moments:
+Two ways to tie places together, all from the same moments:
 
 - ``patch``: own mean and covariance at every place (PaDiM's).
-- ``pooled``: own mean at every place, one covariance: the average of theirs.
 - ``shared``: one mean and one covariance for all places.
 """
 
@@ -155,7 +154,7 @@ def fit_background(
 
     Args:
         moments: of at least two normal images.
-        kind: ``patch``, ``pooled`` or ``shared`` (see the module).
+        kind: ``patch`` or ``shared`` (see the module).
         regularisation: added to each variance.
         dtype: of the result.
 
@@ -167,10 +166,7 @@ def fit_background(
     covariance = _scaled(scatter, 1 / (moments.count - 1))
     places = mean[-1].shape[0]
     samples = moments.count
-    if kind == "pooled":
-        covariance = _average_place(covariance)
-        samples *= places
-    elif kind == "shared":
+    if kind == "shared":
         samples *= places
         shared = [m.mean(0, keepdim=True) for m in mean]
         between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]

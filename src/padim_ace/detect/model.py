@@ -6,8 +6,10 @@ all of it and ``torch.export`` can follow it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -18,7 +20,15 @@ from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset
-from padim_ace.detect.inner_products import Full, InnerProduct, Isotropic, Prepared, Weighted, inner_product
+from padim_ace.detect.inner_products import (
+    Full,
+    InnerProduct,
+    Isotropic,
+    Prepared,
+    Shape,
+    Weighted,
+    inner_product,
+)
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import BlockRows, Embedding
@@ -26,12 +36,13 @@ from padim_ace.detect.registry import SIGNATURES
 from padim_ace.detect.signature import MeanSignature, as_embedding
 from padim_ace.detect.statistics import patch_scores
 
+logger = logging.getLogger(__name__)
+
 PRECISIONS = ("float32", "bfloat16")
-FITTED = ("mean", "own", "cross", "weights", "variance", "direction", "signature_energy", "samples")
-"""Names of the buffers that a fit fills, each followed by the number of its stage."""
-CLUTTER_IMAGES = 64
+KEPT_NORMALS = 64
 """Normal images whose embeddings are kept until the end of a fit, for signatures that are held against
-clutter."""
+clutter: only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
+patches of 2 x 2 pixels takes 2 MB."""
 
 SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None]
 
@@ -39,22 +50,67 @@ SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "
 class Scored(NamedTuple):
     """What a detector says of a batch of images."""
 
-    image_score: Float[Tensor, " batch"]
+    pred_score: Float[Tensor, " batch"]
     anomaly_map: Float[Tensor, "batch 1 row column"]
+
+
+class Fitted(nn.Module):
+    """What a fit leaves behind: one buffer for each quantity and stage, none before the first fit."""
+
+    def keep(self, background: Background, product: InnerProduct, signature: Prepared) -> None:
+        """Replace an earlier fit by this one."""
+        samples = torch.tensor(float(background.samples), device=background.mean[0].device)
+        kept = {
+            "mean": background.mean,
+            "direction": signature.directions,
+            "signature_energy": [signature.energy],
+            "samples": [samples],
+        }
+        if isinstance(product, Full):
+            kept |= {"own": product.whitening.own, "cross": product.whitening.cross}
+        elif isinstance(product, Weighted):
+            kept["weights"] = list(product.weights)
+        elif isinstance(product, Isotropic):
+            kept["variance"] = [product.variance[:, 0]]
+        self._buffers.clear()
+        for name, stages in kept.items():
+            for level, stage in enumerate(stages):
+                self.register_buffer(f"{name}{level}", stage.contiguous())
+
+    def expect(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Make room for a state of other shapes, which is to be loaded next."""
+        self._buffers.clear()
+        for name, tensor in state.items():
+            self.register_buffer(name, torch.empty_like(tensor, device=device))
+
+    def stages(self, name: str) -> list[Tensor]:
+        """A quantity's tensors, coarse to fine."""
+        buffers: dict[str, Any] = self._buffers
+        return [buffers[f"{name}{level}"] for level in range(len(buffers)) if f"{name}{level}" in buffers]
+
+    def product(self, shape: Shape) -> InnerProduct:
+        """The inner product of the covariance that was fitted."""
+        if own := self.stages("own"):
+            return Full(BlockRows(self.stages("cross"), own), shape)
+        if weights := self.stages("weights"):
+            return Weighted(weights, shape)
+        return Isotropic(self.stages("variance")[0], shape)
+
+    def signature(self) -> Prepared:
+        """The target signature."""
+        return Prepared(self.stages("direction"), self.stages("signature_energy")[0])
 
 
 class AceModel(nn.Module):
     """Images in, score and anomaly map out.
 
-    Fit: :meth:`update` for each batch of normal images, then :meth:`fit` with the signature images. A fitted
-    state loads into a model of the same arguments, whatever image size either has seen.
+    Fit it with :meth:`update` for each batch of normal images, then :meth:`fit` with the signature images. A
+    fitted state brings everything that decides the scores: it loads into a model of any other arguments.
     """
 
     index: Tensor
-    image_size: Tensor
     smoothing_r: Tensor
     smoothing_c: Tensor
-    moments: Moments
 
     def __init__(
         self,
@@ -76,7 +132,7 @@ class AceModel(nn.Module):
             precision: ``float32``, or ``bfloat16`` for the backbone's pass (statistics stay in float32).
 
         Raises:
-            ValueError: if ``features`` is more than the backbone has, or for an unknown precision.
+            ValueError: for an unknown precision, or more features, dimensions or patches than there are.
         """
         super().__init__()
         if precision not in PRECISIONS:
@@ -85,17 +141,17 @@ class AceModel(nn.Module):
         self.precision = precision
         self.normalise: bool = True
         """Whether to normalise images as the backbone's weights want it; not if the pre-processor does."""
-        self._normal: list[Embedding]
+        self.fitted = Fitted()
         self.begin()
         drawn = FeatureSubset.draw(backbone.channels, features, seed)
         self.register_buffer("index", drawn.index(backbone.channels).sort().values)
         self._embed_at(backbone, image_size)
+        _refuse_more_than_there_are(detector, features, self.shape.places[-1])
 
     def _embed_at(self, backbone: Backbone, image_size: tuple[int, int]) -> None:
         """Prepare for images of this size: everything that depends on the patch grid."""
         self.embedder = Embedder(backbone, image_size)
         device = self.index.device
-        self.register_buffer("image_size", torch.tensor(image_size, device=device))
         subset = FeatureSubset.of(self.index, self.embedder.channels).to(device)
         for level, part in enumerate(subset.stages):
             self.register_buffer(f"subset{level}", part, persistent=False)
@@ -110,7 +166,7 @@ class AceModel(nn.Module):
     def begin(self) -> None:
         """Forget the normal images of a fit that did not come to its end."""
         self.moments = Moments()
-        self._normal = []
+        self._normals: list[Embedding] = []
 
     @torch.no_grad()
     def update(self, images: Float[Tensor, "batch channel row column"]) -> None:
@@ -119,9 +175,9 @@ class AceModel(nn.Module):
         if not self.moments.count and size != self.embedder.image_size:
             self._embed_at(self.embedder.backbone, size)
         embedding = self._embed(images)
-        room = CLUTTER_IMAGES - self.moments.count
-        if Pool([self.detector]).contrasts and room > 0:
-            self._normal.append([stage[:, :room] for stage in embedding])
+        room = KEPT_NORMALS - self.moments.count
+        if SIGNATURES[self.detector.signature].clutter and room > 0:
+            self._normals.append([stage[:, :room] for stage in embedding])
         # in float64, or the order of the images would show in scores' fifth decimal where they are few
         self.moments.update([stage.double() for stage in embedding])
 
@@ -141,18 +197,7 @@ class AceModel(nn.Module):
         product = inner_product(background, self.detector.covariance, self.shape)
         prepared = self._signature(background, product, signature)
         self.begin()
-        self._forget()
-        self._keep("mean", background.mean)
-        if isinstance(product, Full):
-            self._keep("own", product.whitening.own)
-            self._keep("cross", product.whitening.cross)
-        elif isinstance(product, Weighted):
-            self._keep("weights", list(product.weights))
-        elif isinstance(product, Isotropic):
-            self._keep("variance", [product.variance[:, 0]])
-        self._keep("direction", prepared.directions)
-        self._keep("signature_energy", [prepared.energy])
-        self._keep("samples", [torch.tensor(float(background.samples), device=self.index.device)])
+        self.fitted.keep(background, product, prepared)
 
     def _signature(
         self, background: Background, product: InnerProduct, batches: Iterable[SignatureBatch]
@@ -161,20 +206,19 @@ class AceModel(nn.Module):
 
         Every rank of a distributed run sees all signature images, so only clutter adds up.
         """
-        mean, pool = MeanSignature(), Pool([self.detector])
+        if not isinstance(product, Full) or not self.detector.pooled:
+            mean = MeanSignature()
+            for images, _ in batches:
+                mean.update(self._embed(images))
+            return product.prepare(background.centre(mean.mean()))
+        pool = Pool([self.detector])
         for images, masks in batches:
-            embedding = self._embed(images)
-            if not isinstance(product, Full) or not pool.needed:
-                mean.update(embedding)
-                continue
             if SIGNATURES[self.detector.signature].supervision == "masks" and masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
             covered = None if masks is None else self.embedder.covered(masks)
-            white = product.whiten(background.centre(embedding))
+            white = product.whiten(background.centre(self._embed(images)))
             pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
-        if not isinstance(product, Full) or not pool.needed:
-            return product.prepare(background.centre(mean.mean()))
-        for normal in self._normal:
+        for normal in self._normals:
             pool.add_clutter(product.whiten(background.centre(normal)))
         if distributed():
             pool.all_reduce_clutter()
@@ -196,26 +240,18 @@ class AceModel(nn.Module):
         """
         if not self.is_fitted:
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
-        product = self._product()
-        prepared = Prepared(self._kept("direction"), self._kept("signature_energy")[0])
-        length, (projection,) = product.measure(centre(self._embed(images), self._kept("mean")), [prepared])
-        samples = self._kept("samples")[0]
-        scores = patch_scores(self.detector, projection, length, prepared.energy[:, :1], samples)
+        product, signature = self.fitted.product(self.shape), self.fitted.signature()
+        centred = centre(self._embed(images), self.fitted.stages("mean"))
+        length, (projection,) = product.measure(centred, [signature])
+        (samples,) = self.fitted.stages("samples")
+        scores = patch_scores(self.detector, projection, length, signature.energy[:, :1], samples)
         smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c).clamp(-1, 1)
         return Scored(image_score(smooth), smooth.unsqueeze(1))
 
     @property
     def is_fitted(self) -> bool:
         """Whether it has a background and a signature."""
-        return "direction0" in self._buffers
-
-    def _product(self) -> InnerProduct:
-        if self.detector.covariance == "full":
-            whitening = BlockRows(self._kept("cross"), self._kept("own"))
-            return Full(whitening, self.shape)
-        if self.detector.covariance == "diagonal":
-            return Weighted(self._kept("weights"), self.shape)
-        return Isotropic(self._kept("variance")[0], self.shape)
+        return bool(self.fitted.stages("direction"))
 
     def _embed(self, images: Float[Tensor, "batch channel row column"]) -> Embedding:
         size = tuple(images.shape[-2:])
@@ -228,35 +264,54 @@ class AceModel(nn.Module):
 
     # state
 
-    def _forget(self) -> None:
-        for name in [name for name in self._buffers if name.rstrip("0123456789") in FITTED]:
-            del self._buffers[name]
+    def get_extra_state(self) -> dict[str, Any]:
+        """What decides the scores and is no tensor, as plain data."""
+        backbone = self.embedder.backbone
+        return asdict(self.detector) | {
+            "precision": self.precision,
+            "backbone": backbone.name,
+            "layers": list(backbone.layers),
+            "image_size": list(self.embedder.image_size),
+        }
 
-    def _keep(self, name: str, tensors: Iterable[Tensor]) -> None:
-        for level, tensor in enumerate(tensors):
-            self.register_buffer(f"{name}{level}", tensor.contiguous())
-
-    def _kept(self, name: str) -> list[Tensor]:
-        stages = (f"{name}{level}" for level in range(len(self.embedder.sizes)))
-        return [self._buffers[stage] for stage in stages if stage in self._buffers]  # type: ignore[misc]
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Nothing is left to do: the shapes of tensors depend on it, so it is taken before them."""
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Take the shapes of the state: of its image size, its number of stages, its background."""
-        if (size := state_dict.get(f"{prefix}image_size")) is not None:
-            self.index.copy_(state_dict[f"{prefix}index"])
-            image_size = tuple(size.tolist())
-            backbone = self.embedder.backbone
-            if image_size != self.embedder.image_size:
-                # attention windows depend on the image size; the weights come with the state
-                loaded = load_backbone(backbone.name, "random", image_size, backbone.layers)
-                backbone = loaded.to(self.index.device)
-            self._embed_at(backbone, image_size)
-            self._forget()
-        for key, value in state_dict.items():
-            name = key.removeprefix(prefix)
-            if key.startswith(prefix) and name.rstrip("0123456789") in FITTED:
-                self.register_buffer(name, torch.empty_like(value, device=self.index.device))
+        """Become the model that the state is of."""
+        if (state := state_dict.get(f"{prefix}_extra_state")) is not None:
+            self._become(state, state_dict[f"{prefix}index"])
+        start = f"{prefix}fitted."
+        fitted = {key[len(start) :]: tensor for key, tensor in state_dict.items() if key.startswith(start)}
+        self.fitted.expect(fitted, self.index.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _become(self, state: dict[str, Any], index: Tensor) -> None:
+        """Take the arguments of the model that a state is of, and say in one line which of them are new."""
+        mine = self.get_extra_state() | {"n_features": len(self.index)}
+        theirs = state | {"n_features": len(index)}
+        new = [name for name in theirs if theirs[name] != mine[name]]
+        backbone, image_size = self.embedder.backbone, tuple(state["image_size"])
+        if {"backbone", "layers", "image_size"} & set(new):
+            # its weights come with the state; attention windows depend on the image size
+            backbone = load_backbone(state["backbone"], "random", image_size, state["layers"])
+        if told := [f"{name} {theirs[name]!r} for {mine[name]!r}" for name in new if name != "image_size"]:
+            logger.warning("PadimAce: the loaded state overrides the arguments: %s.", ", ".join(told))
+        self.detector = Detector(**{field.name: state[field.name] for field in fields(Detector)})
+        self.precision = state["precision"]
+        self.index = index.to(self.index.device, copy=True)
+        self._embed_at(backbone, image_size)
+
+
+def _refuse_more_than_there_are(detector: Detector, features: int, patches: int) -> None:
+    if not detector.pooled:
+        return
+    for name, number, most in (
+        ("dimensions", detector.spanned, features),
+        ("mined_patches", detector.patches, patches),
+    ):
+        if number > most:
+            raise ValueError(f"{name}: expected 1 to {most}, found {number}")
 
 
 def distributed() -> bool:

@@ -25,7 +25,7 @@ STATISTICS = {
     "glrt": Statistic("Kelly's GLRT"),
 }
 
-BACKGROUNDS = {"patch": "per patch", "pooled": "pooled", "shared": "shared"}
+BACKGROUNDS = {"patch": "per patch", "shared": "shared"}
 """How places are tied together (:mod:`padim_ace.detect.background`), and the title of each."""
 
 COVARIANCES = {"full": "Full", "diagonal": "Diagonal", "isotropic": "Isotropic"}

@@ -18,6 +18,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rx": ["local_rx", "shared_rx"],
         "baselines": ["BASELINES", "run_baselines"],
         "results": ["collect", "merge_scores", "read_scores", "write_scores"],
-        "provenance": ["provenance"],
     },
 )

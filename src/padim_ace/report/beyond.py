@@ -66,8 +66,8 @@ def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
         columns: what to compare; detectors without a value in a column have no row there.
 
     Returns:
-        One row per detector and column: mean over the seeds, ``half`` the width of its 95 % interval,
-        ``gain`` over PaDiM on the same seeds with its ``gain_half``, and whether it ``wins`` or ``loses``.
+        One row per detector and column: mean over the seeds and ``half`` the width of its 95 % interval,
+        ``gain`` over PaDiM on the same seeds and ``gain_half``, and whether it ``wins`` or ``loses`` by more.
     """
     rows = []
     for detector in detectors(scores):
@@ -101,7 +101,7 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
         text = spread_text(row.mean, row.half, ".1f") + MARK * row.wins
         gained = spread_text(row.gain, row.gain_half, "+.2f")
         title = f"{gained} over PaDiM on the same {row.seeds} seeds"
-        line[column_title(column)] = Cell(text, bool(row.mean == best[column]), title)
+        line[column_title(column)] = Cell(text, row.mean == best[column], title)
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
 
 

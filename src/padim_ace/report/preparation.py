@@ -38,9 +38,8 @@ def _panel(axis: Axes, image: np.ndarray, mask: np.ndarray | None, title: str = 
 
 def counts(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images per class (rows) and split and label (columns), with totals."""
-    table = pd.crosstab(
-        manifest["class"], [manifest["split"], manifest["label"]], margins=True, margins_name="all"
-    )
+    by = [manifest["split"], manifest["label"]]
+    table = pd.crosstab(manifest["class"], by, margins=True, margins_name="all")
     return table.rename_axis(index="class", columns=["split", "label"])
 
 
@@ -97,13 +96,8 @@ def area_figure(areas: pd.DataFrame) -> Figure:
     classes = sorted(set(areas["class"]))
     wide = len(classes) > 1
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1,
-            2 if wide else 1,
-            figsize=(8.6, max(2.6, 0.28 * len(classes))),
-            layout="constrained",
-            squeeze=False,
-        )
+        size = (8.6, max(2.6, 0.28 * len(classes)))
+        figure, axes = plt.subplots(1, 1 + wide, figsize=size, layout="constrained", squeeze=False)
         order = [split for split in ("train", "test") if split in set(areas["split"])]
         small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
         sns.histplot(
@@ -132,13 +126,11 @@ def outliers(areas: pd.DataFrame, limit: float = LIMIT) -> pd.DataFrame:
 
 def outlier_figure(folder: Path, unlike: pd.DataFrame, most: int = 12) -> Figure:
     """The images with the most unlike masks, outlined, with class, area and z."""
-    shown = unlike.head(most)
-    columns = 6
+    shown, columns = unlike.head(most), 6
     rows = -(-len(shown) // columns)
+    size = (1.45 * columns, 1.85 * rows)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(1.45 * columns, 1.85 * rows), layout="constrained", squeeze=False
-        )
+        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()
         for axis, record in zip(axes.flat, shown.to_dict("records"), strict=False):
@@ -170,7 +162,7 @@ def report_lines(preparation: dict[str, Any]) -> list[str]:
         across = len(report.get("duplicate_groups_across_splits", []))
         dropped = f"{len(report['dropped'])} dropped" if "dropped" in report else "all kept"
         lines.append(
-            f"Groups of pixel-identical images: {len(groups)}, {across} across the splits; {dropped}."
+            f"Pixel-identical groups of images: {len(groups)}, {across} across the splits; {dropped}."
         )
     for name, pair in report.get("unlike_standard_operating_conditions", {}).items():
         lines.append(f"Chips of {name}: {pair['found']} found, {pair['standard']} in the standard set.")
