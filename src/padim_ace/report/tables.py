@@ -98,7 +98,7 @@ def compare(
     """Line up published and reproduced numbers of one dataset, in percent.
 
     The paper's side is that of the dataset which was prepared as the paper says
-    (:data:`padim_ace.paper.published.PREPARED`), and empty for another. Settings of which neither side has a
+    (``padim_ace.paper.published.PREPARED``), and empty for another. Settings of which neither side has a
     number are left out.
 
     Returns:
