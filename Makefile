@@ -92,10 +92,6 @@ links: book  ## check every link of the book that leads outside (needs a network
 bench: $(ENVIRONMENT)  ## time the detector against anomalib's PaDiM and the bare backbone
 	$(BIN)/python bench/detector.py
 
-.PHONY: bench-prepare
-bench-prepare: $(ENVIRONMENT)  ## time the preparation of the data
-	$(BIN)/python bench/prepare.py
-
 .PHONY: lock
 lock: $(ENVIRONMENT)  ## write constraints.txt from what .venv holds
 	@{ grep '^#' constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude padim-ace --exclude pip 2>/dev/null; } > .lock

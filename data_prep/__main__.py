@@ -6,25 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from data_prep import DATASETS, DataError, Dataset, prepare
 from data_prep.archives import unpack
 from data_prep.dataset import Run
 
-SIGNS: dict[type, str] = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+LIMITS = {"Ge": "at least", "Gt": "above", "Le": "at most", "Lt": "below"}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def _option(name: str, field: FieldInfo, default: Any) -> click.Option:
     """The option of a field: its words, its range and its default; `prepare` checks its value."""
     dashed, parts = f"--{name.replace('_', '-')}", typing.get_args(field.annotation)
-    limits = [
-        f"{SIGNS[type(b)]} {getattr(b, type(b).__name__.lower()):g}"
-        for b in field.metadata
-        if type(b) in SIGNS
-    ]
+    bounds = [(type(bound).__name__, bound) for bound in field.metadata]
+    limits = [f"{LIMITS[kind]} {getattr(of, kind.lower()):g}" for kind, of in bounds if kind in LIMITS]
     said = f"{field.description} ({', '.join([*limits, f'default: {default}'.lower()])})"
     if field.annotation is bool:
         return click.Option([dashed], is_flag=True, default=None, help=said)

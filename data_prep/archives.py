@@ -13,6 +13,16 @@ from pathlib import Path, PurePosixPath
 from data_prep.errors import DataError
 from data_prep.files import FULL, system_error
 
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    NotImplementedError,
+    OSError,
+)
+
 
 def unpack(archive: Path, target: Path) -> list[Path]:
     """Unpack a zip, tar or (with `unrar` installed) rar archive into `target`; the files written.
@@ -38,19 +48,10 @@ def unpack(archive: Path, target: Path) -> list[Path]:
             for path, name in zip(staged, relative, strict=True):
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 os.rename(path, target / name)
-    except DataError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        NotImplementedError,
-    ) as error:
-        raise DataError(archive, "a whole archive", str(error), "fetch it again") from None
-    except OSError as error:
-        if error.errno in FULL or error.filename:
+    except BROKEN as error:
+        if isinstance(error, DataError):
+            raise
+        if isinstance(error, OSError) and (error.errno in FULL or error.filename):
             raise system_error(error, target, "to unpack into it") from None
         raise DataError(archive, "a whole archive", str(error), "fetch it again") from None
     return [target / name for name in relative]
@@ -73,7 +74,7 @@ def _extract(archive: Path, stage: Path, target: Path) -> None:
     """Extract the members of `archive` into the empty folder `stage`, each checked by `_check` first."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            members = [m for m in opened.infolist() if not m.is_dir()]
+            members = [m for m in opened.infolist() if not m.filename.endswith("/")]
             for member in members:
                 member.filename = member.filename.replace("\\", "/")
                 _check(archive, member.filename, stat.S_ISLNK(member.external_attr >> 16), target)
@@ -89,10 +90,11 @@ def _extract(archive: Path, stage: Path, target: Path) -> None:
             tar.extractall(stage, files, filter="data")
             while tar.fileobj.read(1 << 20):  # type: ignore[union-attr]  # a checksum is at the very end
                 pass
-    elif archive.read_bytes()[:4] == b"Rar!":
-        _unrar(archive, stage, target)
     else:
-        raise DataError(archive, "zip, tar or rar", "another kind of file", "fetch it again")
+        with archive.open("rb") as unknown:
+            if unknown.read(4) != b"Rar!":
+                raise DataError(archive, "zip, tar or rar", "another kind of file", "fetch it again")
+        _unrar(archive, stage, target)
 
 
 def _unrar(archive: Path, stage: Path, target: Path) -> None:

@@ -123,6 +123,7 @@ def test_any_json(content, part):
 
 @FUZZ
 @given(st.lists(NAMES | NASTY, min_size=1, max_size=4), st.booleans())
+@example(["\0"], True)
 @example(["."], True)
 @example(["."], False)
 def test_archive_members(names, zipped):

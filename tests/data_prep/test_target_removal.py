@@ -1,11 +1,10 @@
 """The k-means removal, against scikit-learn and SciPy."""
 
 import itertools
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
+import straightforward
 from fakes.releases import chip
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +13,6 @@ from sklearn.cluster import KMeans
 
 from data_prep import DataError
 from data_prep import target_removal as removal
-
-straightforward = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "straightforward.py"))
 
 
 def inertia(x, centres):
@@ -59,7 +56,7 @@ def test_masks_agree_with_the_straightforward_pipeline():
     for seed in range(12):
         image = chip(seed)
         _, ours = removal.remove_by_kmeans(image, removal.image_rng(0, "a"))
-        _, theirs = straightforward["remove"](image, removal.image_rng(0, "a"))
+        _, theirs = straightforward.remove(image, removal.image_rng(0, "a"))
         overlaps.append(np.sum(ours & theirs) / np.sum(ours | theirs))
     assert np.mean(overlaps) >= 0.99
 
@@ -69,7 +66,7 @@ def test_the_ellipse_of_the_straightforward_pipeline_is_that_of_opencv():
 
     for size in (7, 50):
         np.testing.assert_array_equal(
-            straightforward["ellipse"](size), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)) > 0
+            straightforward.ellipse(size), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)) > 0
         )
 
 
