@@ -9,7 +9,7 @@ from test_html_tables import Read
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import BACKBONES, COVARIANCES
 from padim_ace.paper import published
-from padim_ace.paper.detectors import CONVENTIONS, DETECTORS
+from padim_ace.paper.detectors import DETECTORS
 from padim_ace.report import figures, ledger, tables
 from padim_ace.report.titles import detector_title
 
@@ -207,7 +207,8 @@ def test_every_name_in_the_prose_has_a_number():
 
 def test_readings_are_told_apart_by_their_titles():
     titles = [
-        detector_title(detector) for detector in (PADIM, *(Detector(convention=c) for c in CONVENTIONS))
+        detector_title(detector)
+        for detector in (PADIM, *(Detector(convention=c) for c in published.READING_TITLES))
     ]
     expected = ["PaDiM", "PaDiM-ACE, published code", "PaDiM-ACE, equation (1)", "PaDiM-ACE, centred"]
     assert titles == expected

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.paper.published import READING_TITLES
 
 PADIM_ACE = Detector()
 """The paper's detector as its text describes it."""
-CONVENTIONS = ("published", "equation", "centred")
 TABLES: list[Detector] = [
     PADIM,
     *(
         Detector(covariance=covariance, convention=convention)
-        for convention in CONVENTIONS
+        for convention in READING_TITLES
         for covariance in ("full", "diagonal", "isotropic")
     ),
 ]
 """The detectors of the paper's own tables. The four aggregations of Table 4 are one detector."""
-READINGS: list[Detector] = [PADIM, *(Detector(convention=convention) for convention in CONVENTIONS)]
+READINGS: list[Detector] = [PADIM, *(Detector(convention=convention) for convention in READING_TITLES)]
 """PaDiM, and PaDiM-ACE in the three conventions."""
 
 _OF_FULL = ("D1", "D3", "D4", "D5")

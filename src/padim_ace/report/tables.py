@@ -14,7 +14,7 @@ from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import BACKBONES, COVARIANCES
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import ACE_MASKED, CONVENTIONS, GLRT_SUBSPACE, PADIM_ACE
+from padim_ace.paper.detectors import ACE_MASKED, GLRT_SUBSPACE, PADIM_ACE
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import number_text, select, spread_text, summarise
 from padim_ace.report.titles import dataset_title, detector_words
@@ -59,7 +59,7 @@ def _setting(detector: Detector | str, backbone: str, label: str = "", **more: s
 
 def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]:
     """The rows of one of the paper's tables, ours beside it included; 0 is the table of the demo."""
-    readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(CONVENTIONS)]
+    readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(paper.READING_TITLES)]
     ace: dict[str, str] = {"model": "padim_ace"}
     if number == 2:
         return [_setting(d, name, BACKBONES[name].title, **ace) for name in BACKBONES for d in readings]
