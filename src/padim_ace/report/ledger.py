@@ -60,7 +60,7 @@ def ledger(
     """
     rows = []
     for cell in published.itertuples(index=False):
-        readings = paper.READING_TITLES if cell.model == "padim_ace" else ("",)
+        readings = list(paper.READING_TITLES) if cell.model == "padim_ace" else [""]
         prepared = paper.PREPARED[cell.dataset]
         ours = {r: reproduced(cell, scores, prepared, r).head(paper.RUNS) for r in readings}
         masks = pd.Series(dtype=float)
