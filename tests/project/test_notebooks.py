@@ -37,12 +37,12 @@ def test_it_has_one_cell_of_parameters_and_reads_no_configuration(path):
 
 
 def run(name, root, folder, *parameters):
-    """What a notebook of a checkout puts out when papermill runs it in another folder."""
+    """What a notebook puts out when papermill runs it in another folder, the checkout as its ``--cwd``."""
     notebook = jupytext.read(root / "notebooks" / f"{name}.py")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     jupytext.write(notebook, folder / "in.ipynb")
     command = [Path(sys.executable).parent / "papermill", "in.ipynb", "out.ipynb"]
-    command += ["-k", "python3", "--no-progress-bar", *parameters]
+    command += ["-k", "python3", "--cwd", root, "--no-progress-bar", *parameters]
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "JUPYTER_PREFER_ENV_PATH": "1",
