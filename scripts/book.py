@@ -290,6 +290,11 @@ def made_from() -> dict[str, str]:
     return {str(path.relative_to(ROOT)): sha256(path) for pattern in patterns for path in ROOT.glob(pattern)}
 
 
+def stamp_book() -> None:
+    """Write beside the built pages what they were made from."""
+    results.write_json(made_from(), HTML / "made_from.json")
+
+
 def stale() -> str:
     """Why the built book is not of the tree as it is now, in one line; empty if it is."""
     if not (HTML / "made_from.json").is_file():
@@ -303,12 +308,11 @@ def stale() -> str:
 
 def html(profile: str) -> None:
     """Build the book's pages into book/_build/html, which changes only when they are whole."""
-    sums = made_from()
     pages = build(profile)
     HTML.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(HTML, ignore_errors=True)
     shutil.move(pages, HTML)
-    results.write_json(sums, HTML / "made_from.json")
+    stamp_book()
     (HTML / "index.html").touch()
 
 

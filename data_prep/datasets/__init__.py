@@ -19,6 +19,7 @@ DATASETS: dict[str, Dataset] = {
     for module in MODULES
     for name, entry in import_module(f"{__name__}.{module}").DATASETS.items()
 }
+"""All datasets, by name."""
 
 
 def title(name: str) -> str:

@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fakes.scores import rows
 from sklearn.metrics import roc_auc_score
 
-from padim_ace.detect.backbones import load_backbone
+from padim_ace.detect.detector import PADIM
 from padim_ace.report import deviation_figures as drawn
+from padim_ace.report.deviations import EFFECTS
 from padim_ace.report.figures import svg
 
 
@@ -29,34 +31,31 @@ def test_whitening_figure_tells_the_auroc_of_the_cosines():
 
 def test_a_scrambled_signature_is_the_published_codes_reshape():
     images = np.random.default_rng(0).integers(0, 255, (2, 64, 64)).astype(np.uint8)
-    true, wrong = drawn.signature_maps(images, load_backbone("resnet18", "random", (64, 64)), features=7)
+    true, wrong = drawn.signature_maps(images, "tf_efficientnet_lite0", features=7)
     assert true.shape == wrong.shape == (7, 16, 16)
     assert not np.allclose(true, wrong)
     np.testing.assert_allclose(np.sort(true.ravel()), np.sort(wrong.ravel()))
 
 
-def test_histogram_overlap_is_in_the_words():
-    rows = [
-        ("ssdd", "padim", "", "", label, low, low + 1, count)
-        for label, counts in (("normal", (3, 1, 0)), ("anomalous", (0, 2, 2)))
-        for low, count in enumerate(counts)
-    ]
-    columns = ["dataset", "detector", "signature", "convention", "label", "low", "high", "count"]
-    figure, alt = drawn.histogram_figure(
-        pd.DataFrame(rows, columns=columns), {("padim", "", ""): "PaDiM"}, {"ssdd": "SSDD"}
+def test_histogram_overlap_is_in_the_words(monkeypatch):
+    monkeypatch.setattr(drawn, "SHOWN", [PADIM])
+    counts = {"normal": (3, 1, 0), "anomalous": (0, 2, 2)}
+    frame = pd.concat(
+        rows(PADIM, [0, 0, 0]).assign(label=label, low=range(3), high=range(1, 4), count=count)
+        for label, count in counts.items()
     )
-    assert "SSDD, PaDiM: 25 %" in alt
+    figure, alt = drawn.histogram_figure(frame)
+    assert "SSDD by masks, PaDiM: 25 %" in alt
     assert svg(figure, alt)
 
 
 @pytest.mark.parametrize("std", [0.5, np.nan])
 def test_effects_figure_says_every_effect(std):
-    rows = [
+    effects = [
         ("ssdd", level, "D1", direction, 50, 60, 10.25, std, 3)
         for level in ("image", "pixel")
         for direction in ("corrected", "introduced")
     ]
-    columns = ["dataset", "level", "deviation", "direction", "before", "after", "effect", "std", "seeds"]
-    figure, alt = drawn.effects_figure(pd.DataFrame(rows, columns=columns), {"ssdd": "SSDD"})
+    figure, alt = drawn.effects_figure(pd.DataFrame(effects, columns=list(EFFECTS)))
     assert alt.count("D1 +10.2") == 4
     assert svg(figure, alt)

@@ -24,6 +24,7 @@ STATISTICS = {
     "ace": Statistic("ACE"),
     "glrt": Statistic("Kelly's GLRT"),
 }
+"""The statistics, by name."""
 
 BACKGROUNDS = {"patch": "per patch", "shared": "shared"}
 """How places are tied together (:mod:`padim_ace.detect.background`), and the title of each."""
@@ -53,6 +54,7 @@ SIGNATURES = {
     "subspace": Signature(clutter=True, spans=True),
     "masked": Signature("masks"),
 }
+"""The signatures, by name."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,4 @@ BACKBONES = {
     ),
     "mobilevit_xs": BackboneSpec("MobileViT", "mobilevit_xs.cvnets_in1k", (0, 1, 2)),
 }
+"""The backbones, by name."""

@@ -1,10 +1,10 @@
 """One pass over the images for every detector and seed.
 
 Fit pass: the normal images that train, moments for each seed. Signature pass
-(:mod:`padim_ace.experiment.signature_pass`): the anomalous images of the release's train split. Score pass:
+(``padim_ace.experiment.signature_pass``): the anomalous images of the release's train split. Score pass:
 validation and test images. Each image goes through the backbone once a pass, whatever the number of detectors
 and seeds, and on a CPU once in all where a later pass can read its embedding back
-(:mod:`padim_ace.experiment.image_embeddings`); a seed is an index selection from its feature maps.
+(``padim_ace.experiment.image_embeddings``); a seed is an index selection from its feature maps.
 """
 
 from __future__ import annotations

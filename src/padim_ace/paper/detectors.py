@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.paper.published import READING_TITLES
 
 PADIM_ACE = Detector()
 """The paper's detector as its text describes it."""
-CONVENTIONS = ("published", "equation", "centred")
 TABLES: list[Detector] = [
     PADIM,
     *(
         Detector(covariance=covariance, convention=convention)
-        for convention in CONVENTIONS
+        for convention in READING_TITLES
         for covariance in ("full", "diagonal", "isotropic")
     ),
 ]
 """The detectors of the paper's own tables. The four aggregations of Table 4 are one detector."""
-READINGS: list[Detector] = [PADIM, *(Detector(convention=convention) for convention in CONVENTIONS)]
+READINGS: list[Detector] = [PADIM, *(Detector(convention=convention) for convention in READING_TITLES)]
 """PaDiM, and PaDiM-ACE in the three conventions."""
 
 _OF_FULL = ("D1", "D3", "D4", "D5")
@@ -35,7 +35,7 @@ GLRT_SUBSPACE = Detector("glrt", signature="subspace")
 _MINED = [Detector(signature="mined", patches=patches) for patches in (4, 16, 64, 256)]
 _SUBSPACE = [Detector(signature="subspace", dimensions=dimensions) for dimensions in (2, 4, 8, 16)]
 CANDIDATES: list[Detector] = [*_MINED, *_SUBSPACE]
-"""How many patches to mine, and how many dimensions to keep: the validation images decide."""
+"""The validation images decide which of these numbers of patches and of dimensions are kept."""
 BEYOND: list[Detector] = [
     replace(PADIM, background="shared"),
     ACE_MASKED,
@@ -51,7 +51,7 @@ SUPERVISION: list[Detector] = [Detector(signature="mined", images=images) for im
 DETECTORS: list[Detector] = [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION]
 """All that are run."""
 VALIDATED: list[Detector] = [*READINGS, *CANDIDATES, GLRT_SUBSPACE]
-"""Those that judge the validation images too: for a choice, a threshold or the clamp."""
+"""Those that judge the validation images too, for a choice, a threshold or the clamp."""
 SHOWN: list[Detector] = [*READINGS, ACE_MASKED]
 """Those whose histograms of image scores are shown."""
 BY_AREA: list[Detector] = [PADIM, PADIM_ACE, ACE_MASKED, GLRT_SUBSPACE]

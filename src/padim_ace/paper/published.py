@@ -31,7 +31,7 @@ MODELS |= {name: BASELINES[name].title for name in ("dfm", "winclip")}
 """The paper's models, and the title of each."""
 BACKBONE = "resnet18"
 """The backbone of PaDiM and PaDiM-ACE in its Tables 1, 3 and 4."""
-READINGS = {"published": "published code", "equation": "equation (1)", "centred": "centred"}
+READING_TITLES = {"published": "published code", "equation": "equation (1)", "centred": "centred"}
 """How the paper's text can be read, and the title of each reading."""
 AGGREGATIONS = {
     "mean_diagonal": "Mean of diagonal",

@@ -45,6 +45,7 @@ DEVIATIONS = {
     "D5": "the background's mean is not subtracted from the signature",
     "D6": "the isotropic variance is always the log-determinant",
 }
+"""What the published code does otherwise than the text, and can be switched alone."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
         text = spread_text(row.mean, row.half, ".1f") + MARK * row.wins
         gained = spread_text(row.gain, row.gain_half, "+.2f")
         title = f"{gained} over PaDiM on the same {row.seeds} seeds"
-        line[column_title(column)] = Cell(text, row.mean == best[column], title)
+        line[column_title(column)] = Cell(text, bool(row.mean == best[column]), title)
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
 
 
@@ -193,7 +193,7 @@ def by_images(few: pd.DataFrame, scores: pd.DataFrame, column: Column) -> dict[s
     """
     at = dict(zip(("dataset", "level", "metric"), column, strict=True))
     mined = Detector(signature="mined").row()
-    counts = sorted(few["images"].unique())
+    counts = sorted(map(int, few["images"].unique()))
     values = {str(n): select(few, **at, **mined, images=n) for n in counts}
     values["all"] = select(scores, **at, **mined)
     padim = select(scores, **at, **PADIM.row())

@@ -13,7 +13,7 @@ from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import COVARIANCES
 from padim_ace.experiment.results import read_json
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import CONVENTIONS, GLRT_SUBSPACE
+from padim_ace.paper.detectors import GLRT_SUBSPACE
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import select, spread_text, summarise
 from padim_ace.report.tables import difference_cell, row_of
@@ -60,7 +60,7 @@ def ledger(
     """
     rows = []
     for cell in published.itertuples(index=False):
-        readings = CONVENTIONS if cell.model == "padim_ace" else ("",)
+        readings = list(paper.READING_TITLES) if cell.model == "padim_ace" else [""]
         prepared = paper.PREPARED[cell.dataset]
         ours = {r: reproduced(cell, scores, prepared, r).head(paper.RUNS) for r in readings}
         masks = pd.Series(dtype=float)
@@ -127,7 +127,9 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
     for cell in published[published["table"] == 1].itertuples(index=False):
         named[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = spread_text(cell.mean, cell.std)
     ours = {"padim": PADIM, "mined": Detector(signature="mined"), "subspace": GLRT_SUBSPACE}
-    ours |= {f"padim_ace_{convention}": Detector(convention=convention) for convention in CONVENTIONS}
+    ours |= {
+        f"padim_ace_{convention}": Detector(convention=convention) for convention in paper.READING_TITLES
+    }
     for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
         for name, detector in ours.items():
             for level in ("image", "pixel"):

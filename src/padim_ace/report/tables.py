@@ -14,7 +14,7 @@ from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import BACKBONES, COVARIANCES
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import ACE_MASKED, CONVENTIONS, GLRT_SUBSPACE, PADIM_ACE
+from padim_ace.paper.detectors import ACE_MASKED, GLRT_SUBSPACE, PADIM_ACE
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import number_text, select, spread_text, summarise
 from padim_ace.report.titles import dataset_title, detector_words
@@ -59,7 +59,7 @@ def _setting(detector: Detector | str, backbone: str, label: str = "", **more: s
 
 def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]:
     """The rows of one of the paper's tables, ours beside it included; 0 is the table of the demo."""
-    readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(CONVENTIONS)]
+    readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(paper.READING_TITLES)]
     ace: dict[str, str] = {"model": "padim_ace"}
     if number == 2:
         return [_setting(d, name, BACKBONES[name].title, **ace) for name in BACKBONES for d in readings]
@@ -98,7 +98,7 @@ def compare(
     """Line up published and reproduced numbers of one dataset, in percent.
 
     The paper's side is that of the dataset which was prepared as the paper says
-    (:data:`padim_ace.paper.published.PREPARED`), and empty for another. Settings of which neither side has a
+    (``padim_ace.paper.published.PREPARED``), and empty for another. Settings of which neither side has a
     number are left out.
 
     Returns:
@@ -176,9 +176,9 @@ def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
             line = lines.setdefault((row.label, row.reading), {})
             line |= {DIMENSIONS[number]: row.label, "Reading": row.reading}
             if beside:
-                best = row.paper_mean == column["paper_mean"].max()
+                best = bool(row.paper_mean == column["paper_mean"].max())
                 line[f"{title}, paper"] = Cell(spread_text(row.paper_mean, row.paper_std), best)
-            best = round(row.mean, 2) == round(column["mean"].max(), 2)
+            best = bool(round(row.mean, 2) == round(column["mean"].max(), 2))
             line[f"{title}, here" if beside else title] = _here(row, best)
             if beside:
                 line[f"{title}, difference"] = difference_cell(row)

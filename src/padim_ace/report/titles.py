@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_prep.datasets import title as dataset_title
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.registry import BACKBONES, BACKGROUNDS, STATISTICS
-from padim_ace.paper.published import MODELS, READINGS
+from padim_ace.paper.published import MODELS, READING_TITLES
 
 __all__ = ["backbone_title", "dataset_title", "detector_title", "detector_words"]
 
@@ -22,7 +22,7 @@ def detector_words(detector: Detector) -> tuple[str, str]:
         words = [
             f"{detector.signature} signature"
             if detector.pooled
-            else READINGS.get(detector.convention, detector.convention)
+            else READING_TITLES.get(detector.convention, detector.convention)
         ]
     if detector.background != "patch":
         words.append(f"{BACKGROUNDS[detector.background]} background")
