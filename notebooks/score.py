@@ -115,15 +115,15 @@ results.write_json(
     ),
     folder / "provenance.json",
 )
-run, name = ImageScores.of_run(experiment), (dataset, backbone)
+run = ImageScores.of_run(experiment, dataset, backbone)
 tables = {
     "supervision": few,
     "selection": chosen.assign(dataset=dataset, backbone=backbone),
-    "clamp": clamp_frame(run, READINGS, *name),
-    "histograms": histogram_frame(run, SHOWN, *name),
+    "clamp": clamp_frame(run, READINGS),
+    "histograms": histogram_frame(run, SHOWN),
 }
 if images.has_masks:
-    tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size), *name)
+    tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size))
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")

@@ -111,19 +111,19 @@ class Weighted(InnerProduct):
     def __init__(self, weights: list[Tensor] | Tensor, shape: Shape) -> None:
         self.weights = weights
         self.shape = shape
-        on_squares = (
+        self._as_signature: Signatures = (
             weights.unsqueeze(-1) if isinstance(weights, Tensor) else [w.unsqueeze(1) for w in weights]
         )
-        self._on_squares = shape.directions(on_squares)
+        self._on_squares = shape.directions(self._as_signature)
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`InnerProduct`."""
-        if isinstance(signatures, Tensor) or isinstance(self.weights, Tensor):
-            weights = self.weights if isinstance(self.weights, Tensor) else flatten(self.weights)
+        weights = self._as_signature
+        if isinstance(signatures, Tensor) or isinstance(weights, Tensor):
             fine = fine_signatures(signatures)
-            scaled = weights.unsqueeze(-1) * fine
+            scaled = fine_signatures(weights) * fine
             return Prepared(self.shape.directions(scaled), (scaled * fine).sum(1))
-        weighted = [w.unsqueeze(1) * s for w, s in zip(self.weights, signatures, strict=True)]
+        weighted = [w * s for w, s in zip(weights, signatures, strict=True)]
         squares = [s.square() for s in signatures]
         return Prepared(self.shape.directions(weighted), project(squares, self._on_squares)[..., 0])
 

@@ -29,7 +29,7 @@ class EmbeddingStore:
     """
 
     def __init__(self, images: int, folder: Path | None = None) -> None:
-        """An empty store for so many images, in ``folder`` or else where temporary files go."""
+        """An empty store for so many images at most, in ``folder`` or else where temporary files go."""
         self._images, self._folder = images, folder or Path(tempfile.gettempdir())
         self._number: dict[int, int] = {}
         self._shapes: list[tuple[int, int]] = []

@@ -63,16 +63,7 @@ class Scorer:
         seed: int,
         conventions: Mapping[str, Convention] = CENTRED,
     ) -> None:
-        """Prepare the signatures.
-
-        Args:
-            detectors: in the order of the scores.
-            backgrounds: by kind.
-            signatures: for all but PaDiM.
-            shape: of the embeddings.
-            raster: :attr:`padim_ace.detect.embedding.Embedder.raster`.
-            seed: of the feature subset.
-            conventions: by the names that the detectors use.
+        """Prepare the signatures; ``raster`` is the embedder's, ``seed`` that of the feature subset.
 
         Raises:
             ValueError: if a detector needs a signature and there is none.

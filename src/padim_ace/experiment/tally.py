@@ -25,14 +25,7 @@ class Tally:
         bounded: Sequence[bool],
         device: torch.device | str = "cpu",
     ) -> None:
-        """Draw the images' roles.
-
-        Args:
-            dataset: the images.
-            seeds: of the roles.
-            bounded: for each detector, whether its scores lie in [-1, 1].
-            device: of the maps.
-        """
+        """Draw the images' roles; ``bounded`` says of each detector whether its scores lie in [-1, 1]."""
         self.dataset, self.seeds, self.bounded, self.device = dataset, seeds, bounded, device
         self.roles: Shaped[np.ndarray, "seed image"] = np.stack([dataset.draw_roles(seed) for seed in seeds])
         self._image = torch.full((len(seeds), len(bounded), len(dataset)), torch.nan, device=device)
