@@ -95,11 +95,7 @@ class PreparedDataset:
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
-        grey = self.read_grey(self.root / self.manifest["path"].iloc[index])
-        image = torch.from_numpy(grey).float().div_(255)[None, None]
-        if grey.shape != size:
-            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-        return image[0]
+        return in_unit_range(self.read_grey(self.root / self.manifest["path"].iloc[index]), size)
 
     def mask(self, index: int, size: tuple[int, int]) -> Bool[Tensor, "row column"]:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
@@ -139,6 +135,16 @@ class PreparedDataset:
             found = "no file" if not path.is_file() else "a file that does not decode"
             raise DataError(path, "an 8-bit grey PNG", found, "prepare again")
         return grey
+
+
+def in_unit_range(
+    grey: UInt8[np.ndarray, "in_row in_column"], size: tuple[int, int]
+) -> Float[Tensor, "1 row column"]:
+    """Grey levels as an image in [0, 1], resized (bilinear, antialiased) to ``size`` rows and columns."""
+    image = torch.from_numpy(grey).float().div_(255)[None, None]
+    if grey.shape != size:
+        image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+    return image[0]
 
 
 @dataclass

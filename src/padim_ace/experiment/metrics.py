@@ -49,11 +49,6 @@ class Truth:
         index = torch.from_numpy(images).to(self.masks.device)
         return Truth(self.masks[index], self.weights[index], self.regions_of[images])
 
-    @property
-    def regions(self) -> int:
-        """How many regions there are in all."""
-        return int(self.regions_of.sum())
-
     @cached_property
     def positives(self) -> tuple[Int[Tensor, " positive"], Float[Tensor, " positive"]]:
         """Where the positive pixels are in the flattened masks, and their weights."""
@@ -88,7 +83,7 @@ class Histogram:
             self._count_on_cpu(key, truth)
         else:
             self._count_on_device(key, truth)
-        self.regions += truth.regions
+        self.regions += int(truth.regions_of.sum())
 
     def _count_on_device(self, key: Tensor, truth: Truth) -> None:
         """Without asking the device for a value, which would make the host wait."""
@@ -151,7 +146,7 @@ class Histogram:
             "f1": best_f1(false, true)[0],
         }
         if self.regions:
-            overlap = self.overlap.cpu().numpy()[::-1].cumsum() / int(self.regions)
+            overlap = self.overlap.cpu().numpy()[::-1].cumsum() / self.regions
             result["aupro"] = aupro(false / false[-1], overlap)
         return result
 
