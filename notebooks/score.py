@@ -94,27 +94,22 @@ results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
     inputs["weights"] = network.weights.path
-results.write_json(
-    provenance(
-        parameters={
-            "dataset": dataset,
-            "backbone": backbone,
-            "weights": f"{network.spec.timm_name} from {network.weights.source}",
-            "seeds": seeds,
-            "features": settings.features,
-            "image_size": image_size,
-            "batch_size": batch_size,
-            "precision": precision,
-            "threads": threads,
-            "preparation": images.preparation["parameters"],
-            "images": {"raw": images.preparation.get("raw", {}).get("items"), "prepared": len(images)},
-        },
-        inputs=inputs,
-        device=device,
-        seconds=time.perf_counter() - start,
-    ),
-    folder / "provenance.json",
-)
+parameters = {
+    "dataset": dataset,
+    "backbone": backbone,
+    "weights": f"{network.spec.timm_name} from {network.weights.source}",
+    "seeds": seeds,
+    "features": settings.features,
+    "image_size": image_size,
+    "batch_size": batch_size,
+    "precision": precision,
+    "threads": threads,
+    "preparation": images.preparation["parameters"],
+    "images": {"raw": images.preparation.get("raw", {}).get("items"), "prepared": len(images)},
+}
+seconds = time.perf_counter() - start
+origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
+results.write_json(origin, folder / "provenance.json")
 run = ImageScores.of_run(experiment, dataset, backbone)
 tables = {
     "supervision": few,

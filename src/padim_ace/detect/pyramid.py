@@ -53,7 +53,7 @@ def upsample(coarse: Tensor, places: int) -> Tensor:
     factor = places // coarse.shape[0]
     if factor == 1:
         return coarse
-    return coarse.unsqueeze(1).expand(-1, factor, *coarse.shape[1:]).reshape(places, *coarse.shape[1:])
+    return coarse.unsqueeze(1).expand(-1, factor, *coarse.shape[1:]).flatten(0, 1)
 
 
 def group_children(stage: Float[Tensor, "place image feature"], parents: int) -> Tensor:

@@ -96,12 +96,9 @@ def covered_sums(
     energy: Float[Tensor, "place image"],
     weights: Float[Tensor, "signature place image"],
 ) -> Float[Tensor, "signature feature"]:
-    """``Σ w y / ‖y‖`` over all places and images, in float64, for several sets of weights.
+    """``Σ w y / ‖y‖`` over all places and images, in float64, for several sets of weights w.
 
-    Args:
-        white: whitened embeddings y.
-        energy: ``‖y‖²`` at every place of the finest grid.
-        weights: of each patch of the finest grid.
+    ``energy`` is ``‖y‖²``.
     """
     scaled = weights.double() / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
     sums = []
@@ -116,12 +113,7 @@ def mined_patches(
     white: Embedding, energy: Float[Tensor, "place image"], count: int
 ) -> Float[Tensor, "rank image feature"]:
     """The ``count`` patches of each image that are farthest from the background, farthest first, at unit
-    length.
-
-    Args:
-        white: whitened embeddings.
-        energy: their squared lengths at every place of the finest grid.
-        count: patches of each image.
+    length; ``energy`` is their squared length.
 
     Raises:
         ValueError: if an image has fewer patches.

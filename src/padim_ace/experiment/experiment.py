@@ -95,14 +95,10 @@ class Experiment:
         self._smoothing = rows.to(self.device), columns.to(self.device)
         bounded = [detector.bounded for detector in self.detectors]
         self.tally = Tally(dataset, settings.seeds, bounded, self.device)
-        self.seeds = [
-            SeedRun(seed, roles, self._subset(seed))
-            for seed, roles in zip(settings.seeds, self.tally.roles, strict=True)
-        ]
-
-    def _subset(self, seed: int) -> FeatureSubset:
-        drawn = FeatureSubset.draw(self.embedder.channels, self.settings.features, seed)
-        return drawn.to(self.device)
+        self.seeds = []
+        for seed, roles in zip(settings.seeds, self.tally.roles, strict=True):
+            subset = FeatureSubset.draw(self.embedder.channels, settings.features, seed)
+            self.seeds.append(SeedRun(seed, roles, subset.to(self.device)))
 
     def run(self, work: Path | None = None) -> Tally:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
@@ -116,9 +112,8 @@ class Experiment:
                 seed.moments = Moments.from_state(moments)
             self._fit_backgrounds()
             if any(d.has_signature for d in self.detectors):
-                for seed, found in zip(
-                    self.seeds, finished.get("signature", self._signature_pass), strict=True
-                ):
+                signatures = finished.get("signature", self._signature_pass)
+                for seed, found in zip(self.seeds, signatures, strict=True):
                     seed.signatures = SignatureSet(**found)
             self._score_pass()
             self.images.store = EmbeddingStore(0)

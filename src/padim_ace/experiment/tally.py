@@ -53,14 +53,9 @@ class Tally:
         truth: Truth | None,
         scores: Float[Tensor, " image"] | None = None,
     ) -> None:
-        """Maps of some images.
+        """Add the maps of the images ``index``, by number of the seed, number of the detector, and role.
 
-        Args:
-            key: number of the seed, number of the detector, role of the images.
-            index: their rows in the manifest.
-            maps: their anomaly maps.
-            truth: of the same images, where pixels are judged.
-            scores: of the images, by default the maxima of their maps.
+        Pixels are judged where there is a ``truth``. Image scores are by default the maxima of the maps.
         """
         seed, detector, _ = key
         rows = torch.from_numpy(index).to(self._image.device)
@@ -73,9 +68,7 @@ class Tally:
     def frame(self, names: Sequence[Mapping[str, object]], **where: str) -> pd.DataFrame:
         """The test metrics, a row for each seed, detector, level and metric.
 
-        Args:
-            names: the columns that name each detector.
-            where: the columns that all rows have in common.
+        ``names`` are the columns that name each detector, ``where`` those that all rows have in common.
 
         Raises:
             ValueError: if a detector has a score that is not finite; it is named.
