@@ -124,7 +124,7 @@ class Histogram:
         false, true = (
             part.cpu().numpy()[::-1].cumsum().astype(float) for part in (self.negative, self.positive)
         )
-        _require_both("pixel", bool(self._finite), false[-1], true[-1])
+        _require_both("pixel", bool(self._finite), int(false[-1]), int(true[-1]))
         return false, true
 
     def auroc_error(self) -> float:
@@ -208,18 +208,18 @@ def image_metrics(
     Raises:
         ValueError: if there are no positives or no negatives, or a score is not finite.
     """
-    _require_both("image", np.isfinite(scores).all(), (~labels).sum(), labels.sum())
+    _require_both("image", bool(np.isfinite(scores).all()), int((~labels).sum()), int(labels.sum()))
     order = np.argsort(-scores, kind="stable")
     scores, labels = scores[order], labels[order]
     last = np.r_[np.nonzero(np.diff(scores))[0], len(scores) - 1]  # of each distinct score
     return curve_metrics(*(kind.cumsum()[last].astype(float) for kind in (~labels, labels)))
 
 
-def _require_both(of: str, finite: bool, negatives: float, positives: float) -> None:
+def _require_both(of: str, finite: bool, negatives: int, positives: int) -> None:
     if not finite:
         raise ValueError(f"{of} metrics: expected finite scores, found NaN or infinite ones; train again")
     if not negatives or not positives:
-        found = f"found {negatives:.0f} and {positives:.0f}"
+        found = f"found {negatives} and {positives}"
         raise ValueError(
             f"{of} metrics: expected normal and anomalous {of}s, {found}; give images of both kinds"
         )
