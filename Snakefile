@@ -56,15 +56,11 @@ PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run e
 # Runs input.notebook into a scratch file, and puts it in its place with a stamp of its inputs when it is done.
 # What a failed notebook printed stays in build/<profile>/running.
 RUN = (
-    f"mkdir -p {BUILD}/running && "
-    "papermill {input.notebook} {params.running} -k python3 --cwd . --log-output --no-progress-bar {params.values} "
+    f"running={BUILD}/running/$(basename {{output.page}}) && mkdir -p {BUILD}/running && "
+    "papermill {input.notebook} $running -k python3 --cwd . --log-output --no-progress-bar {params.values} "
     "2>&1 | grep --line-buffered -v 'TCP without encryption' && "
-    "python scripts/book.py stamp {params.running} {output.page} {input}"
+    "python scripts/book.py stamp $running {output.page} {input}"
 )
-
-
-def running(wildcards, output):
-    return f"{BUILD}/running/{Path(output.page).name}"
 
 
 def given(**values):
@@ -117,7 +113,6 @@ rule prepare:
         preparation=f"{BUILD}/prepared/{{dataset}}/preparation.json",
         page=f"{BUILD}/notebooks/prepare_{{dataset}}.ipynb",
     params:
-        running=running,
         values=lambda wildcards: given(
             dataset=wildcards.dataset,
             data=os.environ.get("PADIM_ACE_DATA", ""),
@@ -154,7 +149,6 @@ rule score:
         },
         page=f"{BUILD}/notebooks/score_{{dataset}}-{{backbone}}.ipynb",
     params:
-        running=running,
         values=lambda wildcards: scoring(
             wildcards.dataset, f"{wildcards.dataset}-{wildcards.backbone}", backbone=wildcards.backbone
         ),
@@ -174,7 +168,6 @@ rule baselines:
         },
         page=f"{BUILD}/notebooks/baselines_{{dataset}}.ipynb",
     params:
-        running=running,
         values=lambda wildcards: scoring(wildcards.dataset, f"{wildcards.dataset}-baselines"),
     threads: config["threads"]
     shell:
@@ -204,7 +197,6 @@ rule fill_visibility:
         fill=f"{RESULTS}/fill.csv",
         page=f"{BUILD}/notebooks/fill_visibility.ipynb",
     params:
-        running=running,
         values=given(
             prepared=[f"{BUILD}/prepared/{dataset}" for dataset in config["erased"]],
             every=list(config["erased"].values()),
@@ -235,7 +227,6 @@ rule result_page:
     wildcard_constraints:
         page="|".join(SHOWN),
     params:
-        running=running,
         values=lambda wildcards: given(**SHOWN[wildcards.page]["values"]),
     shell:
         RUN
@@ -248,7 +239,6 @@ rule use_your_own:
     output:
         page=f"{BUILD}/notebooks/use_your_own.ipynb",
     params:
-        running=running,
         values=given(
             images=f"{BUILD}/prepared/{config['use_your_own']['dataset']}",
             out=f"{BUILD}/use_your_own",
@@ -267,7 +257,6 @@ rule localisation:
     output:
         page=f"{BUILD}/notebooks/localisation_{{dataset}}.ipynb",
     params:
-        running=running,
         values=lambda wildcards, input: given(dataset=wildcards.dataset, maps=f"{input.maps}"),
     shell:
         RUN

@@ -15,13 +15,12 @@ import os
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +40,7 @@ from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.paper.published_code import CONVENTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
+THREADS = min(2, os.cpu_count() or 1)
 GRID = [
     PADIM,
     *(
@@ -87,11 +87,8 @@ def paired(
     first()
     second()
     pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
-    return (
-        statistics.median(a for a, _ in pairs),
-        statistics.median(b for _, b in pairs),
-        statistics.median(a / b for a, b in pairs),
-    )
+    first_median, second_median, ratio = np.median([(a, b, a / b) for a, b in pairs], axis=0).tolist()
+    return first_median, second_median, ratio
 
 
 def experiment(
@@ -157,14 +154,11 @@ def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) ->
 
 
 def peak_memory(dataset: PreparedDataset, backbone: str, images: int) -> float:
-    """Peak resident memory in MB of a process that fits PaDiM to so many normal images, and scores."""
-    command = [sys.executable, __file__, "--peak", str(dataset.root), backbone, str(images)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    """Peak resident memory in MB of a process that fits PaDiM to so many normal images, and scores.
 
-
-def fit_and_print_peak(root: str, backbone: str, images: int) -> None:
-    """What :func:`peak_memory` runs. The number held out is the same for every number that trains."""
-    dataset = PreparedDataset.open(root)
+    The number held out is the same for every number that trains.
+    """
+    torch.set_num_threads(THREADS)
     normal, anomalous = (
         np.flatnonzero(dataset.manifest["label"] == label) for label in ("normal", "anomalous")
     )
@@ -178,7 +172,7 @@ def fit_and_print_peak(root: str, backbone: str, images: int) -> None:
     run.run()
     # getrusage would give the parent's peak where that was higher: a child starts with it
     status = Path("/proc/self/status").read_text()
-    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def published_scoring(
@@ -207,7 +201,8 @@ def reference_scoring_over_ours(repeats: int) -> tuple[float, float, float]:
     moments.update([stage[:, 16:] for stage in pyramid])
     flat_moments.update([flatten(pyramid)[:, 16:]])
     background, flat = fit_background(moments), fit_background(flat_moments)
-    product = Full(background.whitening, Shape.of(pyramid))
+    places, features = zip(*sizes, strict=True)
+    product = Full(background.whitening, Shape(places, features))
     batch = [stage[:, :16].contiguous() for stage in pyramid]
     prepared = product.prepare([stage[:, :1].contiguous() for stage in background.centre(batch)])
 
@@ -223,23 +218,16 @@ def reference_scoring_over_ours(repeats: int) -> tuple[float, float, float]:
 def main() -> None:
     """Run everything and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak", nargs=3, metavar=("ROOT", "BACKBONE", "IMAGES"), help=argparse.SUPPRESS)
     parser.add_argument("--scenes", type=int, default=300, help="scenes for the timings")
     parser.add_argument("--repeats", type=int, default=3, help="pairs for each ratio")
     arguments = parser.parse_args()
-    threads = min(2, os.cpu_count() or 1)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(THREADS)
     warnings.filterwarnings("ignore")
-    if arguments.peak:
-        root, backbone, images = arguments.peak
-        fit_and_print_peak(root, backbone, int(images))
-        return
     whole, backbone = prepared_images()
     dataset = subset(whole, arguments.scenes)
     repeats = arguments.repeats
-    print(
-        f"{whole.root.name}: {len(dataset)} images; {backbone}; {threads} threads; medians of {repeats} pairs"
-    )
+    images = f"{whole.root.name}: {len(dataset)} images"
+    print(f"{images}; {backbone}; {THREADS} threads; medians of {repeats} pairs")
     report: dict[str, object] = {}
 
     def show(name: str, value: float, goal: str, detail: str) -> None:
@@ -254,11 +242,13 @@ def main() -> None:
     show("ten_seeds_over_one", ratio, "<= 1.5", f"{a:.1f} s, {b:.1f} s")
     a, b, ratio = anomalib_over_ours(dataset, backbone, repeats)
     show("anomalib_over_ours", ratio, ">= 3", f"{a:.1f} s by anomalib's Engine, {b:.1f} s here")
-    a, b = (peak_memory(whole, backbone, images) for images in (2000, 200))
+    fresh = {"max_workers": 1, "mp_context": get_context("spawn"), "max_tasks_per_child": 1}
+    with ProcessPoolExecutor(**fresh) as processes:
+        a, b = processes.map(peak_memory, [whole] * 2, [backbone] * 2, (2000, 200))
     show("memory_2000_over_200", a / b, "<= 1.1", f"{a:.0f} MB, {b:.0f} MB at the peak")
     a, b, ratio = reference_scoring_over_ours(repeats)
     show("reference_scoring_over_ours", ratio, ">= 100", f"{a:.2f} s as published, {b:.4f} s here")
-    report.update(dataset=whole.root.name, images=len(dataset), backbone=backbone, threads=threads)
+    report.update(dataset=whole.root.name, images=len(dataset), backbone=backbone, threads=THREADS)
     results.write_json(report, ROOT / "bench/latest.json")
     print(json.dumps(report))
 

@@ -53,22 +53,17 @@ frame, missing = run_baselines(images, dataset, settings, f"make book PROFILE={p
 
 # %% tags=["hide-input"]
 results.write_csv(missing, folder / "not_run.csv")
-results.write_json(
-    provenance(
-        parameters={
-            "dataset": dataset,
-            "seeds": seeds,
-            "image_size": image_size,
-            "batch_size": batch_size,
-            "threads": threads,
-            "detectors": sorted(frame["detector"].unique()),
-        },
-        inputs={"manifest": images.root / "manifest.csv"},
-        device=device,
-        seconds=time.perf_counter() - start,
-    ),
-    folder / "provenance.json",
-)
+parameters = {
+    "dataset": dataset,
+    "seeds": seeds,
+    "image_size": image_size,
+    "batch_size": batch_size,
+    "threads": threads,
+    "detectors": sorted(frame["detector"].unique()),
+}
+inputs, seconds = {"manifest": images.root / "manifest.csv"}, time.perf_counter() - start
+origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
+results.write_json(origin, folder / "provenance.json")
 results.write_scores(frame, folder / "scores.csv")
 
 # %% [markdown]

@@ -94,36 +94,31 @@ results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
     inputs["weights"] = network.weights.path
-results.write_json(
-    provenance(
-        parameters={
-            "dataset": dataset,
-            "backbone": backbone,
-            "weights": f"{network.spec.timm_name} from {network.weights.source}",
-            "seeds": seeds,
-            "features": settings.features,
-            "image_size": image_size,
-            "batch_size": batch_size,
-            "precision": precision,
-            "threads": threads,
-            "preparation": images.preparation["parameters"],
-            "images": {"raw": images.preparation.get("raw", {}).get("items"), "prepared": len(images)},
-        },
-        inputs=inputs,
-        device=device,
-        seconds=time.perf_counter() - start,
-    ),
-    folder / "provenance.json",
-)
-run, name = ImageScores.of_run(experiment), (dataset, backbone)
+parameters = {
+    "dataset": dataset,
+    "backbone": backbone,
+    "weights": f"{network.spec.timm_name} from {network.weights.source}",
+    "seeds": seeds,
+    "features": settings.features,
+    "image_size": image_size,
+    "batch_size": batch_size,
+    "precision": precision,
+    "threads": threads,
+    "preparation": images.preparation["parameters"],
+    "images": {"raw": images.preparation.get("raw", {}).get("items"), "prepared": len(images)},
+}
+seconds = time.perf_counter() - start
+origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
+results.write_json(origin, folder / "provenance.json")
+run = ImageScores.of_run(experiment, dataset, backbone)
 tables = {
     "supervision": few,
     "selection": chosen.assign(dataset=dataset, backbone=backbone),
-    "clamp": clamp_frame(run, READINGS, *name),
-    "histograms": histogram_frame(run, SHOWN, *name),
+    "clamp": clamp_frame(run, READINGS),
+    "histograms": histogram_frame(run, SHOWN),
 }
 if images.has_masks:
-    tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size), *name)
+    tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size))
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOLERANCES = {
     ("image", "auroc"): (
         0.015,
-        "one of the demo's hundred or so pairs of a normal and an anomalous image changes places",
+        "one of the demo's hundred or so pairs of normal and anomalous changes places",
     ),
     ("image", "ap"): (0.03, "the same pair, at the top of the ranking"),
     ("image", "f1"): (0.06, "the same pair, at the threshold: one image more or less is called anomalous"),
@@ -41,10 +41,12 @@ SAME = ("versions", "platform", "device", "device_name")
 
 def same_platform(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs' provenances let one expect the same bits: versions, processor, threads, batches."""
-    parameters = [run.get("parameters", {}) for run in (one, other)]
-    return all(one.get(name) == other.get(name) for name in SAME) and all(
-        parameters[0].get(name) == parameters[1].get(name) for name in ("threads", "batch_size")
-    )
+
+    def facts(run: Mapping[str, Any]) -> list[Any]:
+        parameters = run.get("parameters", {})
+        return [*map(run.get, SAME), *map(parameters.get, ("threads", "batch_size"))]
+
+    return facts(one) == facts(other)
 
 
 def compare(
@@ -52,20 +54,14 @@ def compare(
 ) -> pd.DataFrame:
     """Line up expected and found values: a status (same, within, SKIP, FAIL) and a reason per row.
 
-    Parameters
-    ----------
-    expected, found
-        Tables of :func:`padim_ace.experiment.results.read_scores`.
-    runs
-        The runs that were made here, as ``dataset-backbone``; rows of others are skipped.
-    exact
-        Those of them from which the same bits are expected.
+    ``runs`` are those that were made here, as ``dataset-backbone``; rows of others are skipped. Of those in
+    ``exact`` the same bits are expected.
     """
     both = expected.merge(found, on=list(KEY), how="outer", suffixes=("_expected", "_found"))
     both["run"] = [run_of(row.dataset, row.backbone, runs) for row in both.itertuples()]
     both["moved"] = both["value_found"] - both["value_expected"]
-    judged = [_judge(row, runs, exact) for row in both.itertuples()]
-    return both.assign(status=[status for status, _ in judged], reason=[reason for _, reason in judged])
+    both[["status", "reason"]] = [_judge(row, runs, exact) for row in both.itertuples()]
+    return both
 
 
 def run_of(dataset: str, backbone: str, runs: Collection[str]) -> str:

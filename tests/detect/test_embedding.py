@@ -43,3 +43,13 @@ def test_images_of_a_batch_can_be_chosen():
     whole = subset.select(embedding)
     for a, b in zip(chosen, whole, strict=True):
         assert torch.equal(a, b[:, [2, 0]])
+
+
+def test_a_mask_covers_parts_of_patches():
+    embedder = Embedder(load_backbone("resnet18", "random"), (32, 32))
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[0, :3, :8] = True
+    found = embedder.to_raster(embedder.covered(mask))[0]
+    expected = torch.zeros(8, 8)
+    expected[0, :2] = 0.75
+    torch.testing.assert_close(found, expected)

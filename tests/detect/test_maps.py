@@ -2,7 +2,7 @@ import pytest
 import torch
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 
-from padim_ace.detect.maps import anomaly_map, image_score, patch_weights, smoothing_matrix
+from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,3 @@ def test_a_map_leaves_the_range_of_its_scores_by_a_rounding_at_most():
 def test_an_image_smaller_than_the_kernel_is_refused():
     with pytest.raises(ValueError, match="more than 16 pixels a side for sigma 4.0, found 16"):
         smoothing_matrix(4, 16)
-
-
-def test_patch_weights_are_covered_parts():
-    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
-    mask[0, :3, :4] = True
-    weights = patch_weights(mask, (2, 2))
-    torch.testing.assert_close(weights, torch.tensor([[[0.75, 0], [0, 0]]]))

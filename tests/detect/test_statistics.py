@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.inner_products import Full, Isotropic, Shape, Weighted, inner_product, mean_variance
+from padim_ace.detect.pyramid import column_energy
 from padim_ace.detect.statistics import ace, glrt, mahalanobis, patch_scores
-from padim_ace.paper.published_code import WrongWay, precision_diagonal
+from padim_ace.paper.published_code import WrongWay
 
 D = 6
 
@@ -46,7 +47,7 @@ def products(background, cov):
         "diagonal": (inner_product(background, "diagonal", SHAPE), np.diag(np.diag(cov))),
         "isotropic": (inner_product(background, "isotropic", SHAPE), np.eye(D)),
         "D1": (WrongWay(background.covariance, SHAPE), precision),
-        "D1+D2": (Weighted(1 / precision_diagonal(background, 1), SHAPE), np.diag(np.diag(precision))),
+        "D1+D2": (Weighted(1 / column_energy(background.whitening, 1), SHAPE), np.diag(np.diag(precision))),
     }
 
 

@@ -460,7 +460,7 @@ def test_bfloat16_is_near(dataset):
 
 
 def test_wrong_settings_and_detectors(dataset):
-    with pytest.raises(ValueError, match="float32 or bfloat16, found 'int8'"):
+    with pytest.raises(ValueError, match="precision: expected one of float32, bfloat16, found 'int8'"):
         Settings(precision="int8")
     for wrong, said in (
         ({"statistic": "padin"}, "statistic: expected one of padim, ace, glrt, found 'padin'"),

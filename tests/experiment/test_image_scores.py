@@ -18,12 +18,12 @@ def run():
     for of_seed, role in zip(scores, roles, strict=True):
         of_seed[:, role == "train"] = np.nan
         of_seed[1:, role == "validation"] = np.nan
-    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous)
+    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous, "ssdd", "resnet18")
 
 
 def test_auroc_by_size_of_target_against_sklearn(run):
     areas = np.where(run.anomalous, np.random.default_rng(1).random(80), 0)
-    frame = image_scores.area_frame(run, BY_AREA, areas, "ssdd", "resnet18", groups=2)
+    frame = image_scores.area_frame(run, BY_AREA, areas, groups=2)
     assert set(frame["detector"]) == {"padim", "ace"} and set(frame["group"]) == {0, 1}
     judged = run.anomalous & (run.roles == "test").any(0)
     middle = np.median(areas[judged])
@@ -46,7 +46,7 @@ def test_scores_outside_the_validation_range_tie():
 
 
 def test_the_clamp_changes_auroc_by_ties_alone(run):
-    frame = image_scores.clamp_frame(run, READINGS, "ssdd", "resnet18")
+    frame = image_scores.clamp_frame(run, READINGS)
     assert frame["detector"].unique().tolist() == ["padim"] and frame["seed"].tolist() == [3, 5]
     for row, (test, truth), (validation, labels) in zip(
         frame.itertuples(),
@@ -63,7 +63,7 @@ def test_the_clamp_changes_auroc_by_ties_alone(run):
 
 
 def test_histograms_count_every_test_image_once_per_seed(run):
-    frame = image_scores.histogram_frame(run, SHOWN, "ssdd", "resnet18")
+    frame = image_scores.histogram_frame(run, SHOWN)
     assert len(frame) == len(SHOWN) * 2 * image_scores.BINS
     expected = sum((roles == "test").sum() for roles in run.roles)
     counts = frame.groupby(["detector", "signature", "convention"])["count"].sum()

@@ -22,7 +22,7 @@ from padim_ace.detect.pyramid import (
     empty_products,
     inverse_cholesky,
 )
-from padim_ace.detect.registry import BACKGROUNDS
+from padim_ace.detect.registry import BACKGROUNDS, expect_one_of
 
 REGULARISATION = 0.01
 """Added to each variance, as PaDiM does; it keeps a covariance of few images invertible."""
@@ -64,7 +64,7 @@ class Moments:
     def scatter(self) -> BlockRows:
         """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
         self._require(1)
-        rows = self._products.to(torch.float64, copy=True)
+        rows = self._products.map(torch.clone)
         add_products(rows, [mean.unsqueeze(1) for mean in self.mean()], alpha=-self.count)
         return rows
 
@@ -125,22 +125,11 @@ class Background:
 
 def _average_place(rows: BlockRows) -> BlockRows:
     """One matrix for all places: the average over the finest grid."""
-    cross = []
-    for block, own in zip(rows.cross, rows.own, strict=True):
-        features = own.shape[-1]
-        cross.append(
-            block.reshape(-1, features, block.shape[-1]).mean(0, keepdim=True) if block.numel() else block
-        )
+    cross = [
+        block.reshape(-1, own.shape[-1], block.shape[-1]).mean(0, keepdim=True) if block.numel() else block
+        for block, own in zip(rows.cross, rows.own, strict=True)
+    ]
     return BlockRows(cross, [own.mean(0, keepdim=True) for own in rows.own])
-
-
-def _scaled(rows: BlockRows, factor: float) -> BlockRows:
-    return BlockRows([c * factor for c in rows.cross], [o * factor for o in rows.own])
-
-
-def _regularised(rows: BlockRows, amount: float) -> BlockRows:
-    own = [o + amount * torch.eye(o.shape[-1], dtype=o.dtype, device=o.device) for o in rows.own]
-    return BlockRows(rows.cross, own)
 
 
 def fit_background(
@@ -161,20 +150,21 @@ def fit_background(
     Raises:
         ValueError: for fewer than two images, or an unknown kind.
     """
+    expect_one_of("background", kind, BACKGROUNDS)
     moments._require(2)
     mean, scatter = moments.mean(), moments.scatter()
-    covariance = _scaled(scatter, 1 / (moments.count - 1))
-    places = mean[-1].shape[0]
-    samples = moments.count
+    samples, factor = moments.count, 1 / (moments.count - 1)
     if kind == "shared":
+        places = mean[-1].shape[0]
         samples *= places
         shared = [m.mean(0, keepdim=True) for m in mean]
         between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]
         add_products(scatter, between, alpha=moments.count)
-        covariance = _scaled(_average_place(scatter), places / (moments.count * places - 1))
-        mean = shared
-    elif kind != "patch":
-        raise ValueError(f"background: expected one of {', '.join(BACKGROUNDS)}, found {kind!r}")
-    covariance = _regularised(covariance, regularisation)
-    whitening = inverse_cholesky(covariance)
-    return Background([m.to(dtype) for m in mean], covariance.to(dtype), whitening.to(dtype), samples)
+        mean, scatter, factor = shared, _average_place(scatter), places / (samples - 1)
+    covariance = scatter.map(lambda block: block * factor)
+    for own in covariance.own:
+        own.diagonal(dim1=-2, dim2=-1).add_(regularisation)
+    covariance, whitening = (
+        rows.map(lambda block: block.to(dtype)) for rows in (covariance, inverse_cholesky(covariance))
+    )
+    return Background([m.to(dtype) for m in mean], covariance, whitening, samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from padim_ace.detect.registry import BACKGROUNDS, COVARIANCES, SIGNATURES, STATISTICS
+from padim_ace.detect.registry import BACKGROUNDS, COVARIANCES, SIGNATURES, STATISTICS, expect_one_of
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class Detector:
             ("covariance", COVARIANCES),
             ("signature", SIGNATURES if self.has_signature else [""]),
         ):
-            if getattr(self, name) not in known:
-                expected = ", ".join(known) or "none"
-                raise ValueError(f"{name}: expected one of {expected}, found {getattr(self, name)!r}")
+            expect_one_of(name, getattr(self, name), known)
         for name in ("patches", "dimensions", "images"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ValueError(f"{name}: expected 1 or more, found {number}")

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from padim_ace.detect.backbones import Backbone
 from padim_ace.detect.inner_products import Shape
-from padim_ace.detect.maps import patch_weights
 from padim_ace.detect.pyramid import Embedding, block_orders, divides
 
 CPU_IMAGES = 4
@@ -164,10 +163,8 @@ class Embedder(nn.Module):
 
     def covered(self, masks: Bool[Tensor, "image row column"]) -> Float[Tensor, "place image"]:
         """The part of each patch of the finest grid that a mask covers, in block order."""
-        raster = patch_weights(masks.to(self.raster.device), self.grid).flatten(1).T
-        result = torch.empty_like(raster)
-        result[self.raster] = raster
-        return result
+        covered = F.adaptive_avg_pool2d(masks.to(self.raster.device).unsqueeze(1).float(), self.grid)
+        return covered.flatten(1).T[self.raster.argsort()]
 
     def to_raster(self, scores: Float[Tensor, place * rest]) -> Float[Tensor, "*rest row column"]:
         """Scores of the finest grid, from block order to images."""

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,12 +25,14 @@ from padim_ace.detect.pyramid import (
     energy,
     fine_directions,
     fine_product,
+    flatten,
     lower_product,
     project,
     repeated_directions,
+    summed,
     upsample,
 )
-from padim_ace.detect.registry import COVARIANCES
+from padim_ace.detect.registry import COVARIANCES, expect_one_of
 
 Signatures = Embedding | Float[Tensor, "place feature signature"]
 Energy = Float[Tensor, "place image"]
@@ -45,10 +46,11 @@ class Shape:
     places: tuple[int, ...]
     features: tuple[int, ...]
 
-    @classmethod
-    def of(cls, embedding: Embedding) -> Shape:
-        """The shape of an embedding."""
-        return cls(tuple(s.shape[0] for s in embedding), tuple(s.shape[-1] for s in embedding))
+    def directions(self, signatures: Signatures) -> Directions:
+        """Signatures in the form that :func:`padim_ace.detect.pyramid.project` takes."""
+        if isinstance(signatures, Tensor):
+            return fine_directions(signatures, self.places, self.features)
+        return repeated_directions(signatures)
 
 
 @dataclass
@@ -86,9 +88,7 @@ class Full(InnerProduct):
         """See :class:`InnerProduct`."""
         if isinstance(signatures, Tensor):
             white = fine_product(self.whitening, signatures, symmetric=False)
-            return Prepared(
-                fine_directions(white, self.shape.places, self.shape.features), white.square().sum(1)
-            )
+            return Prepared(self.shape.directions(white), white.square().sum(1))
         return self.prepare_whitened(self.whiten(signatures))
 
     def prepare_whitened(self, white: Embedding) -> Prepared:
@@ -111,33 +111,21 @@ class Weighted(InnerProduct):
     def __init__(self, weights: list[Tensor] | Tensor, shape: Shape) -> None:
         self.weights = weights
         self.shape = shape
-        signatures = (
-            weights.unsqueeze(-1)
-            if isinstance(weights, Tensor)
-            else [stage.unsqueeze(1) for stage in weights]
+        self._as_signature: Signatures = (
+            weights.unsqueeze(-1) if isinstance(weights, Tensor) else [w.unsqueeze(1) for w in weights]
         )
-        self._on_squares = self._directions(signatures)
-
-    def _directions(self, signatures: Signatures) -> Directions:
-        if isinstance(signatures, Tensor):
-            return fine_directions(signatures, self.shape.places, self.shape.features)
-        return repeated_directions(signatures)
-
-    def _fine_weights(self) -> Tensor:
-        if isinstance(self.weights, Tensor):
-            return self.weights
-        places = self.shape.places[-1]
-        return torch.cat([w.repeat_interleave(places // w.shape[0], 0) for w in self.weights], -1)
+        self._on_squares = shape.directions(self._as_signature)
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`InnerProduct`."""
-        if isinstance(signatures, Tensor) or isinstance(self.weights, Tensor):
-            fine = signatures if isinstance(signatures, Tensor) else flat_signatures(signatures)
-            scaled = self._fine_weights().unsqueeze(-1) * fine
-            return Prepared(self._directions(scaled), (scaled * fine).sum(1))
-        weighted = [w.unsqueeze(1) * s for w, s in zip(self.weights, signatures, strict=True)]
+        weights = self._as_signature
+        if isinstance(signatures, Tensor) or isinstance(weights, Tensor):
+            fine = fine_signatures(signatures)
+            scaled = fine_signatures(weights) * fine
+            return Prepared(self.shape.directions(scaled), (scaled * fine).sum(1))
+        weighted = [w * s for w, s in zip(weights, signatures, strict=True)]
         squares = [s.square() for s in signatures]
-        return Prepared(self._directions(weighted), project(squares, self._on_squares)[..., 0])
+        return Prepared(self.shape.directions(weighted), project(squares, self._on_squares)[..., 0])
 
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
         """See :class:`InnerProduct`."""
@@ -154,10 +142,8 @@ class Isotropic(InnerProduct):
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`InnerProduct`."""
-        if isinstance(signatures, Tensor):
-            directions = fine_directions(signatures, self.shape.places, self.shape.features)
-            return Prepared(directions, signatures.square().sum(1) / self.variance)
-        return Prepared(repeated_directions(signatures), energy(signatures) / self.variance)
+        length = signatures.square().sum(1) if isinstance(signatures, Tensor) else energy(signatures)
+        return Prepared(self.shape.directions(signatures), length / self.variance)
 
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
         """See :class:`InnerProduct`."""
@@ -171,13 +157,12 @@ def inner_product(background: Background, covariance: str, shape: Shape) -> Inne
     Raises:
         ValueError: for an unknown structure.
     """
+    expect_one_of("covariance", covariance, COVARIANCES)
     if covariance == "full":
         return Full(background.whitening, shape)
     if covariance == "diagonal":
         return Weighted([1 / variance for variance in background.variances()], shape)
-    if covariance == "isotropic":
-        return Isotropic(mean_variance(background, shape.places[-1]), shape)
-    raise ValueError(f"covariance: expected one of {', '.join(COVARIANCES)}, found {covariance!r}")
+    return Isotropic(mean_variance(background, shape.places[-1]), shape)
 
 
 def mean_variance(background: Background, places: int) -> Float[Tensor, " place"]:
@@ -185,15 +170,11 @@ def mean_variance(background: Background, places: int) -> Float[Tensor, " place"
 
     Any other positive number for each place would do: ACE does not depend on it.
     """
-    features = sum(own.shape[-1] for own in background.covariance.own)
-    blocks = [variances.sum(-1) for variances in background.variances()]
-    total = upsample(blocks[0], places)
-    for block in blocks[1:]:
-        total = total + upsample(block, places)
-    return total / features
+    variances = background.variances()
+    features = sum(stage.shape[-1] for stage in variances)
+    return upsample(summed(stage.sum(-1) for stage in variances), places) / features
 
 
-def flat_signatures(signatures: Embedding) -> Float[Tensor, "place feature signature"]:
-    """Signatures that repeat as coarse features do, written out at every place of the finest grid."""
-    places = signatures[-1].shape[0]
-    return torch.cat([s.repeat_interleave(places // s.shape[0], 0) for s in signatures], -1).transpose(1, 2)
+def fine_signatures(signatures: Signatures) -> Float[Tensor, "place feature signature"]:
+    """Signatures written out at every place of the finest grid."""
+    return signatures if isinstance(signatures, Tensor) else flatten(signatures).transpose(1, 2)

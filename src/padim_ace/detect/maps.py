@@ -6,10 +6,8 @@ Bilinear upsampling and Gaussian smoothing are each linear and separable, so bot
 
 from __future__ import annotations
 
-import math
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,12 +49,3 @@ def anomaly_map(
 def image_score(maps: Float[Tensor, "*batch row column"]) -> Float[Tensor, "*batch"]:
     """An image's score: the maximum of its map."""
     return maps.amax((-2, -1))
-
-
-def patch_weights(
-    masks: Bool[Tensor, "batch row column"], grid: tuple[int, int]
-) -> Float[Tensor, "batch patch_row patch_column"]:
-    """The part of each patch that a pixel mask covers, in [0, 1]."""
-    if math.prod(grid) == 0:
-        raise ValueError(f"patch grid: expected at least one patch, found {grid}")
-    return F.adaptive_avg_pool2d(masks.unsqueeze(1).float(), grid).squeeze(1)

@@ -16,7 +16,7 @@ is a symmetric one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,25 +53,17 @@ def upsample(coarse: Tensor, places: int) -> Tensor:
     factor = places // coarse.shape[0]
     if factor == 1:
         return coarse
-    return coarse.unsqueeze(1).expand(-1, factor, *coarse.shape[1:]).reshape(places, *coarse.shape[1:])
+    return coarse.unsqueeze(1).expand(-1, factor, *coarse.shape[1:]).flatten(0, 1)
 
 
 def group_children(stage: Float[Tensor, "place image feature"], parents: int) -> Tensor:
     """``[parent · child, image, feature]`` to ``[parent, image, child · feature]``."""
-    places, images, features = stage.shape
-    children = places // parents
-    return (
-        stage.view(parents, children, images, features)
-        .transpose(1, 2)
-        .reshape(parents, images, children * features)
-    )
+    return stage.unflatten(0, (parents, -1)).transpose(1, 2).flatten(2)
 
 
 def ungroup_children(grouped: Tensor, features: int) -> Float[Tensor, "place image feature"]:
     """Inverse of :func:`group_children`."""
-    parents, images, width = grouped.shape
-    children = width // features
-    return grouped.view(parents, images, children, features).transpose(1, 2).reshape(-1, images, features)
+    return grouped.unflatten(2, (-1, features)).transpose(1, 2).flatten(0, 1)
 
 
 def contexts(embedding: Embedding) -> list[Tensor]:
@@ -84,6 +76,14 @@ def contexts(embedding: Embedding) -> list[Tensor]:
         coarser = [upsample(result[-1], stage.shape[0])] if result else []
         result.append(torch.cat([*coarser, stage], -1))
     return result
+
+
+def summed(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of parts ``[place, ...]``, one of each stage, at every place of the finest grid."""
+    first, *finer = parts
+    for part in finer:
+        first = part + upsample(first, part.shape[0])
+    return first
 
 
 def flatten(embedding: Embedding) -> Float[Tensor, "place image feature"]:
@@ -112,11 +112,9 @@ class BlockRows:
     cross: list[Tensor]
     own: list[Tensor]
 
-    def to(self, *args, **kwargs) -> BlockRows:
-        """As :meth:`torch.Tensor.to`, on every block."""
-        return BlockRows(
-            [b.to(*args, **kwargs) for b in self.cross], [b.to(*args, **kwargs) for b in self.own]
-        )
+    def map(self, function: Callable[[Tensor], Tensor]) -> BlockRows:
+        """A function of every block."""
+        return BlockRows([function(block) for block in self.cross], [function(block) for block in self.own])
 
     def tensors(self) -> list[Tensor]:
         """All blocks, ``own`` before ``cross``: what a checkpoint stores."""
@@ -134,40 +132,31 @@ def _cross_product(context: Tensor, cross: Tensor, places: int, features: int) -
     return ungroup_children(torch.matmul(context, cross.mT), features)
 
 
-def lower_product(rows: BlockRows, embedding: Embedding) -> Embedding:
-    """``W x`` for a lower triangular ``W``: whitening, when ``W`` is the inverse Cholesky factor."""
+def lower_product(rows: BlockRows, embedding: Embedding, below: float = 1) -> Embedding:
+    """``W x`` for a lower triangular ``W``: whitening, when ``W`` is the inverse Cholesky factor.
+
+    The products of different stages count ``below`` times.
+    """
     coarser = [None, *contexts(embedding)]
     result = []
     for stage, context, cross, own in zip(embedding, coarser, rows.cross, rows.own, strict=True):
         product = _own_product(stage, own)
         if context is not None:
-            product = product + _cross_product(context, cross, stage.shape[0], stage.shape[-1])
+            off = _cross_product(context, cross, stage.shape[0], stage.shape[-1])
+            product = torch.add(product, off, alpha=below)
         result.append(product)
     return result
 
 
 def quadratic_form(rows: BlockRows, embedding: Embedding) -> Float[Tensor, "place image"]:
     """``xᵀ M x`` for a symmetric ``M``, at every place of the finest grid."""
-    coarser = [None, *contexts(embedding)]
-    total: Tensor | None = None
-    for stage, context, cross, own in zip(embedding, coarser, rows.cross, rows.own, strict=True):
-        product = _own_product(stage, own)
-        if context is not None:
-            product = product + 2 * _cross_product(context, cross, stage.shape[0], stage.shape[-1])
-        part = (stage * product).sum(-1)
-        total = part if total is None else part + upsample(total, part.shape[0])
-    assert total is not None
-    return total
+    products = lower_product(rows, embedding, below=2)
+    return summed((x * product).sum(-1) for x, product in zip(embedding, products, strict=True))
 
 
 def energy(embedding: Embedding) -> Float[Tensor, "place image"]:
     """``‖x‖²`` at every place of the finest grid."""
-    total: Tensor | None = None
-    for stage in embedding:
-        part = stage.square().sum(-1)
-        total = part if total is None else part + upsample(total, part.shape[0])
-    assert total is not None
-    return total
+    return summed(stage.square().sum(-1) for stage in embedding)
 
 
 Directions = list[Float[Tensor, "_place _feature _child signature"]]
@@ -179,15 +168,12 @@ def project(embedding: Embedding, directions: Directions) -> Float[Tensor, "plac
     A direction has one child where it repeats as the coarse features do, or else as many children as the
     stage's places have on the finest grid. One place serves all.
     """
-    total: Tensor | None = None
+    parts = []
     for stage, direction in zip(embedding, directions, strict=True):
-        _, features, children, signatures = direction.shape
-        matrix = direction.reshape(-1, features, children * signatures)
-        part = torch.matmul(stage, matrix[0] if matrix.shape[0] == 1 else matrix)
-        part = ungroup_children(part, signatures)
-        total = part if total is None else part + upsample(total, part.shape[0])
-    assert total is not None
-    return total
+        matrix = direction.flatten(2)
+        product = torch.matmul(stage, matrix[0] if matrix.shape[0] == 1 else matrix)
+        parts.append(ungroup_children(product, direction.shape[-1]))
+    return summed(parts)
 
 
 def repeated_directions(signatures: Embedding) -> Directions:
@@ -198,13 +184,7 @@ def repeated_directions(signatures: Embedding) -> Directions:
 def fine_directions(
     signatures: Float[Tensor, "place feature signature"], places: Sequence[int], features: Sequence[int]
 ) -> Directions:
-    """Directions that differ at every place of the finest grid, cut into stages.
-
-    Args:
-        signatures: at every place of the finest grid.
-        places: the number of places of each stage, coarse to fine.
-        features: the number of features of each stage, coarse to fine.
-    """
+    """Directions that differ at every place of the finest grid, cut into stages of these sizes."""
     parts = signatures.split(list(features), 1)
     return [
         part.reshape(n, -1, part.shape[1], part.shape[2]).transpose(1, 2).contiguous()
@@ -215,13 +195,8 @@ def fine_directions(
 def fine_product(
     rows: BlockRows, fine: Float[Tensor, "place feature signature"], symmetric: bool
 ) -> Float[Tensor, "place feature signature"]:
-    """A matrix times vectors that differ at every place of the finest grid.
-
-    Args:
-        rows: of the matrix.
-        fine: the vectors.
-        symmetric: whether the matrix is symmetric, or else lower triangular.
-    """
+    """A matrix, ``symmetric`` or lower triangular, times vectors that differ at every place of the finest
+    grid."""
     places, _, signatures = fine.shape
 
     def siblings(part: Tensor, stage: int) -> Tensor:  # [place of the stage, feature, child · signature]
@@ -246,7 +221,8 @@ def fine_product(
 
 
 def column_energy(rows: BlockRows, places: int) -> Float[Tensor, "place feature"]:
-    """Squared lengths of a matrix's columns, at ``places`` places of the finest grid."""
+    """Squared lengths of a matrix's columns, at ``places`` places of the finest grid: of the whitening, the
+    diagonal of Σ⁻¹."""
     parts: list[Tensor] = []
     for cross, own in zip(rows.cross, rows.own, strict=True):
         stage, features = own.shape[:2]

@@ -6,6 +6,7 @@ statistic in :mod:`padim_ace.detect.statistics`, a pooled signature in :mod:`pad
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -87,3 +88,13 @@ BACKBONES = {
     "mobilevit_xs": BackboneSpec("MobileViT", "mobilevit_xs.cvnets_in1k", (0, 1, 2)),
 }
 """The backbones, by name."""
+
+
+def expect_one_of(name: str, word: str, known: Collection[str]) -> None:
+    """Refuse a word that is not known.
+
+    Raises:
+        ValueError: if ``known`` lacks it; it lists them.
+    """
+    if word not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known) or 'none'}, found {word!r}")

@@ -50,9 +50,7 @@ class PatchMoments:
     """Mean and second moment of whitened patches of unit length, streamed in float64."""
 
     def __init__(self) -> None:
-        self.weight: Tensor | None = None
-        self._total: Tensor | None = None
-        self._products: Tensor | None = None
+        self.weight = self._total = self._products = torch.zeros((), dtype=torch.float64)
 
     def add(
         self, patches: Float[Tensor, "rank image feature"], given: Float[Tensor, " image"] | None = None
@@ -62,18 +60,16 @@ class PatchMoments:
         given = torch.ones_like(patches[0, :, 0]) if given is None else given.double()
         weighted = patches * given[:, None]
         self.add_sum(weighted.sum((0, 1)), len(patches) * given.sum())
-        product = patches.flatten(0, 1).T @ weighted.flatten(0, 1)
-        self._products = product if self._products is None else self._products + product
+        self._products = self._products + patches.flatten(0, 1).T @ weighted.flatten(0, 1)
 
     def add_sum(self, total: Direction, weight: Tensor) -> None:
         """Add a weighted sum of patches and the sum of the weights, where no second moment is wanted."""
-        self._total = total if self._total is None else self._total + total
-        self.weight = weight if self.weight is None else self.weight + weight
+        self._total = self._total + total
+        self.weight = self.weight + weight
 
     def all_reduce(self) -> None:
         """Make these the moments of all ranks' patches together (``torch.distributed``)."""
         for part in (self.weight, self._total, self._products):
-            assert part is not None
             dist.all_reduce(part)
 
     def mean(self) -> Direction:
@@ -82,7 +78,8 @@ class PatchMoments:
         Raises:
             ValueError: if no patch with a weight was added.
         """
-        return self._average(self._total)
+        _require(self.weight)
+        return self._total / self.weight
 
     def second(self) -> Products:
         """The mean of ``ŷ ŷᵀ``, in float64: a matrix of trace 1.
@@ -90,12 +87,8 @@ class PatchMoments:
         Raises:
             ValueError: if no patch was added.
         """
-        return self._average(self._products)
-
-    def _average(self, total: Tensor | None) -> Tensor:
-        _require(0.0 if self.weight is None else float(self.weight))
-        assert total is not None and self.weight is not None
-        return total / self.weight
+        _require(self.weight)
+        return self._products / self.weight
 
 
 def covered_sums(
@@ -103,12 +96,9 @@ def covered_sums(
     energy: Float[Tensor, "place image"],
     weights: Float[Tensor, "signature place image"],
 ) -> Float[Tensor, "signature feature"]:
-    """``Σ w y / ‖y‖`` over all places and images, in float64, for several sets of weights.
+    """``Σ w y / ‖y‖`` over all places and images, in float64, for several sets of weights w.
 
-    Args:
-        white: whitened embeddings y.
-        energy: ``‖y‖²`` at every place of the finest grid.
-        weights: of each patch of the finest grid.
+    ``energy`` is ``‖y‖²``.
     """
     scaled = weights.double() / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
     sums = []
@@ -123,12 +113,7 @@ def mined_patches(
     white: Embedding, energy: Float[Tensor, "place image"], count: int
 ) -> Float[Tensor, "rank image feature"]:
     """The ``count`` patches of each image that are farthest from the background, farthest first, at unit
-    length.
-
-    Args:
-        white: whitened embeddings.
-        energy: their squared lengths at every place of the finest grid.
-        count: patches of each image.
+    length; ``energy`` is their squared length.
 
     Raises:
         ValueError: if an image has fewer patches.
@@ -190,13 +175,10 @@ def subspace(targets: PatchMoments, clutter: PatchMoments, count: int) -> Direct
 
 
 def directions(name: str, targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
-    """The directions of the pooled signature of this name.
+    """The directions of the pooled signature of this name, ``count`` where it has several.
 
-    Args:
-        name: of a function above.
-        targets: moments of the target patches, whitened and of unit length.
-        clutter: the same of the farthest patches of normal images, where the signature is held against them.
-        count: how many directions, where it has several.
+    It is made of the moments of the target patches, whitened and of unit length, and where it is held against
+    clutter of those of the farthest patches of normal images.
     """
     return globals()[name](targets, clutter, count)
 
@@ -210,7 +192,7 @@ def _loaded(clutter: Products) -> Products:
     return clutter + torch.eye(len(clutter), dtype=clutter.dtype, device=clutter.device) / len(clutter)
 
 
-def _require(weight: float) -> None:
+def _require(weight: float | Tensor) -> None:
     if not weight > 0:
         raise ValueError(
             "target signature: expected anomalous images with targets, found none; add anomalous images"

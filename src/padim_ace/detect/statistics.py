@@ -71,14 +71,8 @@ def patch_scores(
     """A detector's scores from the projections on its signature's directions.
 
     A subspace's directions are orthonormal: the length of the projection on their span takes the place of
-    that on one direction, whose sign would mean nothing.
-
-    Args:
-        detector: whose scores.
-        projections: on each direction of its signature; None without a signature.
-        energy: of the embeddings.
-        signature_energy: of one direction; None without a signature.
-        samples: that the covariance was estimated from.
+    that on one direction, whose sign would mean nothing. Without a signature there are no projections, and
+    ``signature_energy`` (of one direction) is None.
     """
     if projections is None or signature_energy is None:
         return mahalanobis(energy)

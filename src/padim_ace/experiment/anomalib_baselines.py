@@ -120,14 +120,8 @@ def run_winclip(dataset: PreparedDataset, settings: Settings, model: Model) -> T
             for number in range(len(tally.seeds)):
                 chosen = tally.members(number, index)
                 if len(chosen):
-                    _add_resized(
-                        tally,
-                        number,
-                        index[chosen],
-                        found.pred_score[chosen],
-                        found.anomaly_map[chosen],
-                        settings,
-                    )
+                    scores, maps = found.pred_score[chosen], found.anomaly_map[chosen]
+                    _add_resized(tally, number, index[chosen], scores, maps, settings)
     return tally
 
 

@@ -41,11 +41,8 @@ def run_baselines(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All baselines: their rows of ``scores.csv``, and the rows of ``not_run.csv`` for those without weights.
 
-    Args:
-        dataset: the prepared images.
-        name: the dataset's name in the rows.
-        settings: seeds, image size, batch size and device; its other fields are not used.
-        command: what would run the missing ones, once their weights are within reach.
+    ``name`` is the dataset's in the rows, ``command`` what would run the missing ones once their weights are
+    within reach.
     """
     from padim_ace.detect.backbones import WeightsError
     from padim_ace.experiment import anomalib_baselines as models

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,10 +18,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from data_prep.errors import DataError
 from data_prep.prepared import read_manifest
 
+AHEAD = 2
+"""Batches that are decoded, or in work, beyond the one that is asked for."""
 _NEEDED = (
     ("train", False),
     ("signature", True),
@@ -91,11 +95,7 @@ class PreparedDataset:
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
-        grey = self.read_grey(self.root / self.manifest["path"].iloc[index])
-        image = torch.from_numpy(grey).float().div_(255)[None, None]
-        if grey.shape != size:
-            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-        return image[0]
+        return in_unit_range(self.read_grey(self.root / self.manifest["path"].iloc[index]), size)
 
     def mask(self, index: int, size: tuple[int, int]) -> Bool[Tensor, "row column"]:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
@@ -137,6 +137,16 @@ class PreparedDataset:
         return grey
 
 
+def in_unit_range(
+    grey: UInt8[np.ndarray, "in_row in_column"], size: tuple[int, int]
+) -> Float[Tensor, "1 row column"]:
+    """Grey levels as an image in [0, 1], resized (bilinear, antialiased) to ``size`` rows and columns."""
+    image = torch.from_numpy(grey).float().div_(255)[None, None]
+    if grey.shape != size:
+        image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+    return image[0]
+
+
 @dataclass
 class Batch:
     """Images decoded together."""
@@ -153,10 +163,9 @@ def batches(
     index: Sequence[int] | np.ndarray,
     size: tuple[int, int],
     batch_size: int,
-    *,
+    what: str = "",
     masks: bool = False,
     workers: int = 2,
-    ahead: int = 2,
     known: Container[int] = (),
 ) -> Iterator[Batch]:
     """Batches in the given order, decoded by threads while the caller computes.
@@ -166,25 +175,31 @@ def batches(
         index: rows of the manifest.
         size: rows and columns to resize to.
         batch_size: images in a batch; the last may be smaller.
+        what: the progress bar says.
         masks: whether to read masks too.
         workers: decoding threads.
-        ahead: how many batches to keep decoded or in work.
         known: rows whose images the caller has no need of.
     """
     index = np.asarray(index, int)
-    groups = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[tuple[np.ndarray, list[Future], list[Future]]] = deque()
-        for group in [*groups, *[None] * ahead]:
-            if group is not None:
-                unknown = np.array([i not in known for i in group.tolist()])
-                images = [pool.submit(dataset.image, i, size) for i in group[unknown].tolist()]
-                group = np.concatenate([group[~unknown], group[unknown]])
-                truth = [pool.submit(dataset.mask, i, size) for i in group.tolist()] if masks else []
-                pending.append((group, images, truth))
-            if group is None or len(pending) > ahead:
-                if not pending:
-                    break
-                rows, images, truth = pending.popleft()
-                decoded = torch.stack([f.result() for f in images]) if images else torch.empty(0, 1, *size)
-                yield Batch(rows, decoded, torch.stack([f.result() for f in truth]) if masks else None)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar,
+    ):
+
+        def start(first: int) -> tuple[np.ndarray, Iterator[Tensor], Iterator[Tensor]]:
+            rows = index[first : first + batch_size].tolist()
+            unknown = [row for row in rows if row not in known]
+            rows = [row for row in rows if row in known] + unknown
+            images = pool.map(lambda row: dataset.image(row, size), unknown)
+            truth = pool.map(lambda row: dataset.mask(row, size), rows if masks else [])
+            return np.array(rows), images, truth
+
+        started = map(start, range(0, len(index), batch_size))
+        pending = deque(islice(started, AHEAD))
+        while pending:
+            pending.extend(islice(started, 1))
+            rows, images, truth = pending.popleft()
+            decoded = [*images]
+            stacked = torch.stack(decoded) if decoded else torch.empty(0, 1, *size)
+            yield Batch(rows, stacked, torch.stack([*truth]) if masks else None)
+            bar.update(len(rows))

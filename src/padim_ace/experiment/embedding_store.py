@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class EmbeddingStore:
     """
 
     def __init__(self, images: int, folder: Path | None = None) -> None:
-        """An empty store for so many images, in ``folder`` or else where temporary files go."""
+        """An empty store for so many images at most, in ``folder`` or else where temporary files go."""
         self._images, self._folder = images, folder or Path(tempfile.gettempdir())
         self._number: dict[int, int] = {}
         self._shapes: list[tuple[int, int]] = []
@@ -46,14 +47,11 @@ class EmbeddingStore:
         width = sum(places * features for places, features in self._shapes)
         limit = min(LIMIT, shutil.disk_usage(self._folder).free // 4)
         images = min(self._images, limit // (4 * width))
-        if not images:
-            return np.empty((0, width), np.float32)
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            try:
+        if images:
+            with tempfile.TemporaryFile(dir=self._folder) as file, suppress(OSError):
                 os.posix_fallocate(file.fileno(), 0, 4 * images * width)  # or a full disk would kill the run
-            except OSError:
-                return np.empty((0, width), np.float32)
-            return np.memmap(file, np.float32, shape=(images, width))
+                return np.memmap(file, np.float32, shape=(images, width))
+        return np.empty((0, width), np.float32)
 
     def add(
         self, rows: Int[np.ndarray, " image"], embedding: Embedding, wanted: Bool[np.ndarray, " image"]

@@ -21,14 +21,8 @@ def write_examples(
 
     The anomalous test images are ordered by an image score, and ``count`` are taken at equal steps from the
     lowest to the highest: failures are among them, and nobody chose. Thresholds are of the best pixel F1 on
-    the seed's validation images.
-
-    Args:
-        experiment: after its run.
-        shown: the detectors, by the names that their arrays end in.
-        order_by: which of them orders the images.
-        path: where to write.
-        count: how many images.
+    the seed's validation images. ``shown`` has the detectors by the names that their arrays end in;
+    ``order_by`` is one of these names.
     """
     seed, dataset = experiment.seeds[0], experiment.dataset
     numbers = {key: experiment.detectors.index(detector) for key, detector in shown.items()}

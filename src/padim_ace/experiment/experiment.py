@@ -26,8 +26,10 @@ from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset
 from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.detect.pyramid import Embedding
+from padim_ace.detect.registry import expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
+from padim_ace.experiment.embedding_store import EmbeddingStore
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.provenance import sources
@@ -51,8 +53,7 @@ class Settings:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision: expected float32 or bfloat16, found {self.precision!r}")
+        expect_one_of("precision", self.precision, ("float32", "bfloat16"))
 
 
 class Experiment:
@@ -73,10 +74,9 @@ class Experiment:
         self.dataset = dataset
         self.settings = settings
         self.detectors = list(detectors)
-        for convention in {d.convention for d in self.detectors if d.has_signature} - set(conventions):
-            raise ValueError(
-                f"convention: expected one of {', '.join(conventions)}, found {convention!r}; give more"
-            )
+        for detector in self.detectors:
+            if detector.has_signature:
+                expect_one_of("convention", detector.convention, conventions)
         self.conventions = conventions
         self._judged = {"test": list(range(len(self.detectors)))}
         """Numbers of the detectors that judge images, by the images' role."""
@@ -95,28 +95,28 @@ class Experiment:
         self._smoothing = rows.to(self.device), columns.to(self.device)
         bounded = [detector.bounded for detector in self.detectors]
         self.tally = Tally(dataset, settings.seeds, bounded, self.device)
-        self.seeds = [
-            SeedRun(seed, roles, FeatureSubset.draw(self.embedder.channels, settings.features, seed))
-            for seed, roles in zip(settings.seeds, self.tally.roles, strict=True)
-        ]
-        for run in self.seeds:
-            run.subset = run.subset.to(self.device)
+        self.seeds = []
+        for seed, roles in zip(settings.seeds, self.tally.roles, strict=True):
+            subset = FeatureSubset.draw(self.embedder.channels, settings.features, seed)
+            self.seeds.append(SeedRun(seed, roles, subset.to(self.device)))
 
     def run(self, work: Path | None = None) -> Tally:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
-            self.images.open_store(work)
+            if self.device.type == "cpu":  # a GPU is faster than a disk
+                if work is not None:
+                    work.mkdir(parents=True, exist_ok=True)
+                self.images.store = EmbeddingStore(len(self.dataset), work)
             finished = FinishedPasses(work, self._key(), self.device)
             for seed, moments in zip(self.seeds, finished.get("fit", self._fit_pass), strict=True):
                 seed.moments = Moments.from_state(moments)
             self._fit_backgrounds()
             if any(d.has_signature for d in self.detectors):
-                for seed, found in zip(
-                    self.seeds, finished.get("signature", self._signature_pass), strict=True
-                ):
+                signatures = finished.get("signature", self._signature_pass)
+                for seed, found in zip(self.seeds, signatures, strict=True):
                     seed.signatures = SignatureSet(**found)
             self._score_pass()
-            self.images.close_store()
+            self.images.store = EmbeddingStore(0)
             return self.tally
 
     def _fit_pass(self) -> list[dict]:
@@ -125,7 +125,7 @@ class Experiment:
         wanted = np.isin(np.arange(len(self.dataset)), self.tally.with_role(*self._judged))
         wanted |= clutter_images(self.seeds, self.detectors).any(0)
         for batch, embedding in self.images.batches(index, "fit"):
-            self.images.keep(batch, embedding, wanted[batch.index])
+            self.images.store.add(batch.index, embedding, wanted[batch.index])
             for seed in self.seeds:
                 train = np.flatnonzero(seed.roles[batch.index] == "train")
                 seed.moments.update(seed.chosen(embedding, train))
@@ -141,16 +141,16 @@ class Experiment:
         return [vars(s) for s in find_signatures(self.images, self.seeds, self.detectors, self.conventions)]
 
     def _score_pass(self) -> None:
-        scorers = [
-            {role: self.scorer(seed, numbers) for role, numbers in self._judged.items()}
-            for seed in self.seeds
-        ]
+        scorers = {
+            (number, role): self.scorer(seed, judges)
+            for number, seed in enumerate(self.seeds)
+            for role, judges in self._judged.items()
+        }
         index = self.tally.with_role(*self._judged)
         for batch, embedding in self.images.batches(index, "score", self.dataset.has_masks):
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
-            for number, of_role in enumerate(scorers):
-                for role, scorer in of_role.items():
-                    self._judge(number, role, scorer, batch, embedding, truth)
+            for (number, role), scorer in scorers.items():
+                self._judge(number, role, scorer, batch, embedding, truth)
 
     def _judge(
         self,
@@ -204,7 +204,8 @@ class Experiment:
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""
-        FinishedPasses(work, "", self.device).forget()
+        for path in work.glob("*.pt"):
+            path.unlink()
 
     def _key(self) -> str:
         """Changes with whatever a pass depends on, the code and the versions of libraries included."""

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, UInt8
 from padim_ace.detect.backbones import Backbone
 from padim_ace.detect.detector import PADIM
 from padim_ace.detect.maps import image_score
-from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.dataset import PreparedDataset, in_unit_range
 from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
 
@@ -158,10 +158,8 @@ def refill(
     """
     rows, columns = pair.filled.shape
     moved = np.roll(pair.filled, (rows // 2, columns // 2), (0, 1)) & ~pair.filled
-    if moved.sum() < pair.filled.sum() / 4 or not moved.any():
-        return None
     background = pair.normal[~(pair.filled | moved)]
-    if not len(background):
+    if moved.sum() < pair.filled.sum() / 4 or not moved.any() or not len(background):
         return None
     image = pair.normal.copy()
     image[moved] = generator.choice(background, int(moved.sum()))
@@ -195,9 +193,7 @@ def padim_measures(
         where = cv2.resize(moved.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
         truth = Truth.of(torch.from_numpy(where)[None])
         for is_second, image in ((False, before), (True, after)):
-            inputs = torch.from_numpy(image).float().div(255)[None, None]
-            inputs = torch.nn.functional.interpolate(inputs, size=size, mode="bilinear", antialias=True)
-            maps = experiment.maps(inputs, seed)[0]
+            maps = experiment.maps(in_unit_range(image, size)[None], seed)[0]
             scores[is_second].append(float(image_score(maps)[0]))
             histograms[is_second].update(maps, truth)
     labels = np.repeat([False, True], len(chosen))

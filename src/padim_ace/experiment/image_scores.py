@@ -3,7 +3,7 @@ AUROC depends on the size of the target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,21 @@ class ImageScores:
     roles: Shaped[np.ndarray, "seed image"]
     """Each image's role, as words."""
     anomalous: Bool[np.ndarray, " image"]
+    dataset: str
+    backbone: str
 
     @classmethod
-    def of_run(cls, experiment: Experiment) -> ImageScores:
-        """From a finished run."""
+    def of_run(cls, experiment: Experiment, dataset: str, backbone: str) -> ImageScores:
+        """From a finished run on a dataset of this name, with a backbone of this name."""
         tally = experiment.tally
-        roles, anomalous = tally.roles.astype(str), experiment.dataset.anomalous
-        return cls(experiment.detectors, list(tally.seeds), tally.image, roles, anomalous)
+        of_images = tally.image, tally.roles.astype(str), experiment.dataset.anomalous
+        return cls(experiment.detectors, list(tally.seeds), *of_images, dataset, backbone)
+
+    def asked(self, shown: Sequence[Detector]) -> Iterator[tuple[Detector, dict[str, Any]]]:
+        """Those detectors of ``shown`` that were run, and the columns that say whose a row is."""
+        for detector in shown:
+            if detector in self.detectors:
+                yield detector, {"dataset": self.dataset, "backbone": self.backbone, **detector.row()}
 
     def of(self, detector: Detector, role: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each seed: a detector's scores of the images with a role, and which of them are anomalous."""
@@ -69,7 +77,7 @@ def clamped(
     return processor(scores).pred_score.numpy()
 
 
-def clamp_frame(run: ImageScores, shown: Sequence[Detector], dataset: str, backbone: str) -> pd.DataFrame:
+def clamp_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
     """Image AUROC of raw and of clamped scores, by seed, for those detectors ``shown`` that judged validation
     images too.
 
@@ -77,30 +85,26 @@ def clamp_frame(run: ImageScores, shown: Sequence[Detector], dataset: str, backb
     images that the clamp sets to 0 or 1).
     """
     rows = []
-    for detector in (detector for detector in shown if detector in run.detectors):
-        where: dict[str, Any] = {"dataset": dataset, "backbone": backbone, **detector.row()}
+    for detector, where in run.asked(shown):
         known, judged = run.of(detector, "validation"), run.of(detector, "test")
         for seed, (validation, labels), (test, truth) in zip(run.seeds, known, judged, strict=True):
             if np.isnan(validation).any():
                 continue
             after = clamped(validation, labels, test)
-            aurocs = {
-                name: image_metrics(s, truth)["auroc"] for name, s in (("raw", test), ("clamped", after))
-            }
-            tied = float(((after == 0) | (after == 1)).mean())
-            rows.append({**where, "seed": seed, **aurocs, "tied": tied})
+            raw, changed = (image_metrics(scores, truth)["auroc"] for scores in (test, after))
+            tied = np.isin(after, (0, 1)).mean()
+            rows.append({**where, "seed": seed, "raw": raw, "clamped": changed, "tied": tied})
     return pd.DataFrame(rows)
 
 
-def histogram_frame(run: ImageScores, shown: Sequence[Detector], dataset: str, backbone: str) -> pd.DataFrame:
+def histogram_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
     """Histograms of the test images' scores over all seeds, of the detectors ``shown``.
 
     Columns: dataset, backbone, the detector's, ``label``, ``low``, ``high``, ``count``. The bins of a
     detector are of equal width, from its lowest score to its highest.
     """
     rows = []
-    for detector in (detector for detector in shown if detector in run.detectors):
-        where: dict[str, Any] = {"dataset": dataset, "backbone": backbone, **detector.row()}
+    for detector, where in run.asked(shown):
         found = run.of(detector, "test")
         scores, labels = (np.concatenate(part) for part in zip(*found, strict=True))
         edges = np.linspace(scores.min(), scores.max(), BINS + 1)
@@ -112,40 +116,26 @@ def histogram_frame(run: ImageScores, shown: Sequence[Detector], dataset: str, b
 
 
 def area_frame(
-    run: ImageScores,
-    shown: Sequence[Detector],
-    areas: Float[np.ndarray, " image"],
-    dataset: str,
-    backbone: str,
-    groups: int = 4,
+    run: ImageScores, shown: Sequence[Detector], areas: Float[np.ndarray, " image"], groups: int = 4
 ) -> pd.DataFrame:
     """Image AUROC by the size of the target, by seed, for the detectors ``shown``.
 
     The anomalous test images of all seeds are divided by area into ``groups`` of equally many; each group
     stands against all normal test images of its seed. Columns: dataset, backbone, the detector's, seed,
     ``group`` (0 has the smallest targets), ``low``, ``high`` (its least and largest area), ``auroc``.
-
-    Args:
-        run: image scores.
-        shown: the detectors that are asked.
-        areas: of the targets of each image, as a part of the image; 0 where there is none.
-        dataset: its name.
-        backbone: its name.
-        groups: how many.
+    ``areas`` are those of the targets of each image, as a part of the image; 0 where there is none.
     """
     judged = run.anomalous & (run.roles == "test").any(0)
     edges = np.quantile(areas[judged], np.linspace(0, 1, groups + 1))
     group_of = np.clip(np.searchsorted(edges, areas, side="right") - 1, 0, groups - 1)
     rows = []
-    for detector in (detector for detector in shown if detector in run.detectors):
+    for detector, where in run.asked(shown):
         scores = run.scores[:, run.detectors.index(detector)]
         for seed, of_seed, roles in zip(run.seeds, scores, run.roles, strict=True):
             for group in range(groups):
                 members = (roles == "test") & (~run.anomalous | (group_of == group))
-                if not run.anomalous[members].any():
-                    continue
-                where = {"dataset": dataset, "backbone": backbone, **detector.row(), "seed": seed}
-                sizes = {"group": group, "low": edges[group], "high": edges[group + 1]}
-                auroc = image_metrics(of_seed[members], run.anomalous[members])["auroc"]
-                rows.append({**where, **sizes, "auroc": auroc})
+                if run.anomalous[members].any():
+                    auroc = image_metrics(of_seed[members], run.anomalous[members])["auroc"]
+                    sizes = {"group": group, "low": edges[group], "high": edges[group + 1], "auroc": auroc}
+                    rows.append({**where, "seed": seed, **sizes})
     return pd.DataFrame(rows)

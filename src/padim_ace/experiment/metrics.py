@@ -49,11 +49,6 @@ class Truth:
         index = torch.from_numpy(images).to(self.masks.device)
         return Truth(self.masks[index], self.weights[index], self.regions_of[images])
 
-    @property
-    def regions(self) -> int:
-        """How many regions there are in all."""
-        return int(self.regions_of.sum())
-
     @cached_property
     def positives(self) -> tuple[Int[Tensor, " positive"], Float[Tensor, " positive"]]:
         """Where the positive pixels are in the flattened masks, and their weights."""
@@ -88,7 +83,7 @@ class Histogram:
             self._count_on_cpu(key, truth)
         else:
             self._count_on_device(key, truth)
-        self.regions += truth.regions
+        self.regions += int(truth.regions_of.sum())
 
     def _count_on_device(self, key: Tensor, truth: Truth) -> None:
         """Without asking the device for a value, which would make the host wait."""
@@ -126,16 +121,11 @@ class Histogram:
         Raises:
             ValueError: if there are no positives or no negatives, or a score was not finite.
         """
-        if not self._finite:
-            raise ValueError("pixel metrics: expected finite scores, found NaN or infinite ones; train again")
-        negative = self.negative.cpu().numpy()[::-1].cumsum().astype(float)
-        positive = self.positive.cpu().numpy()[::-1].cumsum().astype(float)
-        if negative[-1] == 0 or positive[-1] == 0:
-            raise ValueError(
-                "pixel metrics: expected normal and anomalous pixels, "
-                f"found {negative[-1]:.0f} and {positive[-1]:.0f}; give images of both kinds"
-            )
-        return negative, positive
+        false, true = (
+            part.cpu().numpy()[::-1].cumsum().astype(float) for part in (self.negative, self.positive)
+        )
+        _require_both("pixel", bool(self._finite), int(false[-1]), int(true[-1]))
+        return false, true
 
     def auroc_error(self) -> float:
         """The most by which :func:`auroc` can be off: half the chance that a pair shares a bin."""
@@ -145,13 +135,9 @@ class Histogram:
     def metrics(self) -> dict[str, float]:
         """All metrics: ``auroc``, ``ap``, ``f1`` (the best) and, where there are regions, ``aupro``."""
         false, true = self.curve()
-        result = {
-            "auroc": auroc(false, true),
-            "ap": average_precision(false, true),
-            "f1": best_f1(false, true)[0],
-        }
+        result = curve_metrics(false, true)
         if self.regions:
-            overlap = self.overlap.cpu().numpy()[::-1].cumsum() / int(self.regions)
+            overlap = self.overlap.cpu().numpy()[::-1].cumsum() / self.regions
             result["aupro"] = aupro(false / false[-1], overlap)
         return result
 
@@ -209,30 +195,31 @@ def aupro(fpr: Curve, overlap: Curve, limit: float = FPR_LIMIT) -> float:
     return float(np.trapezoid(np.r_[overlap[inside], at_limit], np.r_[fpr[inside], limit]) / limit)
 
 
-def score_curve(
-    scores: Float[np.ndarray, " image"], labels: Bool[np.ndarray, " image"]
-) -> tuple[Curve, Curve]:
-    """Cumulative false and true positives of a list of scores, one entry for each distinct score, falling.
-
-    Raises:
-        ValueError: if there are no positives or no negatives, or a score is not finite.
-    """
-    labels = np.asarray(labels, bool)
-    if not np.isfinite(scores).all():
-        raise ValueError("image metrics: expected finite scores, found NaN or infinite ones; train again")
-    if labels.all() or not labels.any():
-        raise ValueError(
-            f"image metrics: expected normal and anomalous images, found {(~labels).sum()} and {labels.sum()}"
-        )
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    scores, labels = np.asarray(scores)[order], labels[order]
-    last = np.r_[np.nonzero(np.diff(scores))[0], len(scores) - 1]
-    return (~labels).cumsum()[last].astype(float), labels.cumsum()[last].astype(float)
+def curve_metrics(false: Curve, true: Curve) -> dict[str, float]:
+    """``auroc``, ``ap`` and best ``f1`` of cumulative false and true positives of falling thresholds."""
+    return {"auroc": auroc(false, true), "ap": average_precision(false, true), "f1": best_f1(false, true)[0]}
 
 
 def image_metrics(
     scores: Float[np.ndarray, " image"], labels: Bool[np.ndarray, " image"]
 ) -> dict[str, float]:
-    """``auroc``, ``ap`` and best ``f1`` of image scores."""
-    false, true = score_curve(scores, labels)
-    return {"auroc": auroc(false, true), "ap": average_precision(false, true), "f1": best_f1(false, true)[0]}
+    """``auroc``, ``ap`` and best ``f1`` of image scores.
+
+    Raises:
+        ValueError: if there are no positives or no negatives, or a score is not finite.
+    """
+    _require_both("image", bool(np.isfinite(scores).all()), int((~labels).sum()), int(labels.sum()))
+    order = np.argsort(-scores, kind="stable")
+    scores, labels = scores[order], labels[order]
+    last = np.r_[np.nonzero(np.diff(scores))[0], len(scores) - 1]  # of each distinct score
+    return curve_metrics(*(kind.cumsum()[last].astype(float) for kind in (~labels, labels)))
+
+
+def _require_both(of: str, finite: bool, negatives: int, positives: int) -> None:
+    if not finite:
+        raise ValueError(f"{of} metrics: expected finite scores, found NaN or infinite ones; train again")
+    if not negatives or not positives:
+        found = f"found {negatives} and {positives}"
+        raise ValueError(
+            f"{of} metrics: expected normal and anomalous {of}s, {found}; give images of both kinds"
+        )

@@ -140,30 +140,22 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """The table in canonical types and order, or an error that names the first fault."""
     advice = "correct the table"
     if set(frame.columns) != set(SCORES):
-        missing = [name for name in SCORES if name not in frame.columns]
-        unknown = [str(name) for name in frame.columns if name not in SCORES]
-        found = f"{missing} missing and {unknown} unknown"
-        raise DataError(where, f"the columns {','.join(SCORES)}", found, advice)
-    frame = frame.loc[:, list(SCORES)].copy()
-    for column in KEY:
-        if column != "seed":
-            frame[column] = frame[column].fillna("").astype(str)
-    for column in ("dataset", "detector"):
-        if (frame[column] == "").any():
-            raise DataError(where, f"a {column} in every row", "an empty one", advice)
-    for column, words in VOCABULARY.items():
-        for word in frame[column].unique():
-            if word not in words:
-                raise DataError(where, f"{column} to be one of {sorted(words)}", repr(word), advice)
-    for column, kind in (("seed", int), ("value", float)):
-        numbers = pd.to_numeric(frame[column], errors="coerce")
-        wrong = numbers.isna() | ((numbers != numbers.round()) if kind is int else ~numbers.between(0, 1))
-        if wrong.any():
-            expected = "a whole number" if kind is int else "a fraction in [0, 1]"
-            raise DataError(where, f"{expected} as {column}", repr(frame.loc[wrong, column].iloc[0]), advice)
-        frame[column] = numbers.astype(kind)
+        raise DataError(where, f"the columns {','.join(SCORES)}", ",".join(map(str, frame.columns)), advice)
+    frame = frame[list(SCORES)].copy()
+    words = [column for column in KEY if column != "seed"]
+    frame[words] = frame[words].fillna("").astype(str)
+    seed, value = (pd.to_numeric(frame[column], errors="coerce") for column in ("seed", "value"))
+    for column, right, expected in (
+        *((name, frame[name] != "", f"a {name} in every row") for name in ("dataset", "detector")),
+        *((n, frame[n].isin(known), f"{n} to be one of {sorted(known)}") for n, known in VOCABULARY.items()),
+        ("seed", seed == seed.round(), "a whole number as seed"),
+        ("value", value.between(0, 1), "a fraction in [0, 1] as value"),
+    ):
+        if not right.all():
+            raise DataError(where, expected, repr(frame.loc[~right, column].iloc[0]), advice)
+    frame = frame.assign(seed=seed.astype(int), value=value.astype(float))
     twice = frame.duplicated(list(KEY))
     if twice.any():
-        key = ",".join(str(word) for word in frame.loc[twice.idxmax(), list(KEY)])
+        key = ",".join(map(str, frame.loc[twice.idxmax(), list(KEY)]))
         raise DataError(where, "one row per key", f"{key} twice", advice)
     return frame.sort_values(list(KEY), ignore_index=True)

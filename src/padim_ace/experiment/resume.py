@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,32 +16,31 @@ from data_prep.files import write_atomic
 Result = TypeVar("Result")
 
 
+@dataclass
 class FinishedPasses:
-    """The results of finished passes (tensors, numbers, strings and containers of them) in a folder."""
+    """The results of finished passes (tensors, numbers, strings and containers of them) in a folder.
 
-    def __init__(self, folder: Path | None, key: str, device: torch.device) -> None:
-        """Results that were kept under another key are computed again; without a folder none is kept."""
-        self._folder, self._key, self._device = folder, key, device
+    Results that were kept under another key are computed again; without a folder none is kept.
+    """
+
+    folder: Path | None
+    key: str
+    device: torch.device
 
     def get(self, name: str, compute: Callable[[], Result]) -> Result:
         """The result of the pass of this name, computed and kept if it is not here."""
-        if self._folder is None:
+        if self.folder is None:
             return compute()
-        path = self._folder / f"{name}.pt"
+        path = self.folder / f"{name}.pt"
         if path.is_file():
-            kept = torch.load(path, map_location=self._device, weights_only=True)
-            if kept["key"] == self._key:
+            kept = torch.load(path, map_location=self.device, weights_only=True)
+            if kept["key"] == self.key:
                 return kept["value"]
         value = compute()
         content = io.BytesIO()
-        torch.save({"key": self._key, "value": value}, content)
+        torch.save({"key": self.key, "value": value}, content)
         write_atomic(path, content.getvalue())
         return value
-
-    def forget(self) -> None:
-        """Remove the files, once the results of the run are written."""
-        for path in self._folder.glob("*.pt") if self._folder else []:
-            path.unlink()
 
 
 def key_of(*facts: str | bytes) -> str:

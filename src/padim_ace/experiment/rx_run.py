@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.experiment import rx
@@ -43,22 +42,18 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
 def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally) -> list[rx.GreyBackground]:
     """The background of each seed's training normals, from one pass over all of them."""
     train = tally.with_role("train")
-    means, second = [], []
-    for _, images, _ in _grey(dataset, settings, train, "RX, fit"):
-        mean, product = rx.products(rx.neighbourhoods(images))
-        means.append(mean)
-        second.append(product)
-    every = torch.cat(means), torch.cat(second)
-    members = [torch.from_numpy(roles[train] == "train").to(every[0].device) for roles in tally.roles]
-    return [rx.shared_background(every[0][m], every[1][m]) for m in members]
+    parts = [
+        rx.products(rx.neighbourhoods(images)) for _, images, _ in _grey(dataset, settings, train, "RX, fit")
+    ]
+    means, second = map(torch.cat, zip(*parts, strict=True))
+    members = [torch.from_numpy(roles[train] == "train").to(means.device) for roles in tally.roles]
+    return [rx.shared_background(means[m], second[m]) for m in members]
 
 
 def _grey(
     dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, masks: bool = False
 ) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], Truth | None]]:
     s = settings
-    with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
-        for batch in batches(dataset, index, s.image_size, s.batch_size, masks=masks, workers=s.workers):
-            truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
-            yield batch.index, batch.images[:, 0].to(s.device), truth
-            bar.update(len(batch.index))
+    for batch in batches(dataset, index, s.image_size, s.batch_size, what, masks, s.workers):
+        truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
+        yield batch.index, batch.images[:, 0].to(s.device), truth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float
@@ -31,12 +32,11 @@ class SignatureSet:
 
 @dataclass
 class _Group:
-    """Detectors whose signatures are prepared together."""
+    """Signatures prepared together."""
 
-    numbers: list[int]
-    columns: list[int]
-    """The first direction of each among those prepared."""
     prepared: Prepared
+    columns: dict[int, int]
+    """By the number of a detector, the first direction of its signature."""
 
 
 @dataclass
@@ -63,16 +63,7 @@ class Scorer:
         seed: int,
         conventions: Mapping[str, Convention] = CENTRED,
     ) -> None:
-        """Prepare the signatures.
-
-        Args:
-            detectors: in the order of the scores.
-            backgrounds: by kind.
-            signatures: for all but PaDiM.
-            shape: of the embeddings.
-            raster: :attr:`padim_ace.detect.embedding.Embedder.raster`.
-            seed: of the feature subset.
-            conventions: by the names that the detectors use.
+        """Prepare the signatures; ``raster`` is the embedder's, ``seed`` that of the feature subset.
 
         Raises:
             ValueError: if a detector needs a signature and there is none.
@@ -87,49 +78,43 @@ class Scorer:
             key = (d.background, d.covariance, self._convention(d).shares(d.covariance))
             sharing.setdefault(key, []).append(number)
         for (kind, covariance, _), numbers in sharing.items():
-            with_signature = [n for n in numbers if self.detectors[n].has_signature]
-            if with_signature and signatures is None:
-                name = self.detectors[with_signature[0]].statistic
+            targeted = {n: self.detectors[n] for n in numbers if self.detectors[n].has_signature}
+            if targeted and signatures is None:
+                name = self.detectors[min(targeted)].statistic
                 raise ValueError(f"{name}: expected a target signature, found none; give anomalous images")
             convention = self._convention(self.detectors[numbers[0]])
             product = convention.inner_product(backgrounds[kind], covariance, shape)
-            groups = list(self._prepared(with_signature, product, raster, seed))
-            distances = [n for n in numbers if n not in with_signature]
-            self._plan.append(_Shared(kind, product, distances, groups))
+            groups = list(self._prepared(targeted, product, raster, seed))
+            self._plan.append(_Shared(kind, product, [n for n in numbers if n not in targeted], groups))
 
     def _convention(self, detector: Detector) -> Convention:
         return self._conventions[detector.convention] if detector.has_signature else CENTRED["centred"]
 
     def _prepared(
-        self, numbers: Sequence[int], product: InnerProduct, raster: Tensor, seed: int
+        self, detectors: Mapping[int, Detector], product: InnerProduct, raster: Tensor, seed: int
     ) -> Iterator[_Group]:
         """Signatures prepared together where they have the same form: one for all places, an embedding, or
         one that differs at every place of the finest grid.
 
         A signature that several detectors use is prepared once.
         """
-        signatures = self._signatures
-        if not numbers:
-            return
-        assert signatures is not None
-        pooled = [n for n in numbers if self.detectors[n].pooled]
-        if pooled:
-            assert isinstance(product, Full)
-            pools = {(self.detectors[n].background, *self.detectors[n].pool): 0 for n in pooled}
-            parts = [signatures.pooled[pool] for pool in pools]
-            end = 0
-            for pool, part in zip(pools, parts, strict=True):
-                pools[pool] = end
-                end += part[0].shape[1]
-            columns = [pools[self.detectors[n].background, *self.detectors[n].pool] for n in pooled]
-            yield _Group(pooled, columns, product.prepare_whitened(side_by_side(parts)))
-        made = {n: self._mean(self.detectors[n], raster, seed) for n in numbers if n not in pooled}
-        plain = {n: signature for n, signature in made.items() if not isinstance(signature, Tensor)}
+        pools = {n: (d.background, *d.pool) for n, d in detectors.items() if d.pooled}
+        if pools:
+            assert isinstance(product, Full) and self._signatures is not None
+            parts = {pool: self._signatures.pooled[pool] for pool in pools.values()}
+            ends = accumulate((part[0].shape[1] for part in parts.values()), initial=0)
+            first = dict(zip(parts, ends, strict=False))
+            prepared = product.prepare_whitened(side_by_side([*parts.values()]))
+            yield _Group(prepared, {n: first[pool] for n, pool in pools.items()})
+        means = {n: self._mean(d, raster, seed) for n, d in detectors.items() if not d.pooled}
+        plain = {n: mean for n, mean in means.items() if not isinstance(mean, Tensor)}
+        fine = {n: mean for n, mean in means.items() if isinstance(mean, Tensor)}
         if plain:
-            yield _Group([*plain], [*range(len(plain))], product.prepare(side_by_side([*plain.values()])))
-        fine = {n: signature for n, signature in made.items() if isinstance(signature, Tensor)}
+            prepared = product.prepare(side_by_side([*plain.values()]))
+            yield _Group(prepared, {n: column for column, n in enumerate(plain)})
         if fine:
-            yield _Group([*fine], [*range(len(fine))], product.prepare(torch.cat([*fine.values()], -1)))
+            prepared = product.prepare(torch.cat([*fine.values()], -1))
+            yield _Group(prepared, {n: column for column, n in enumerate(fine)})
 
     def _mean(self, detector: Detector, raster: Tensor, seed: int) -> Embedding | Tensor:
         """The mean signature of a detector, as its convention has it."""
@@ -152,7 +137,7 @@ class Scorer:
             for number in shared.distances:
                 scores[number] = patch_scores(self.detectors[number], None, energy, None, samples)
             for group, projection in zip(shared.groups, projections, strict=True):
-                for number, column in zip(group.numbers, group.columns, strict=True):
+                for number, column in group.columns.items():
                     detector = self.detectors[number]
                     along = projection[..., column : column + detector.spanned]
                     length = group.prepared.energy[:, column, None]

@@ -81,14 +81,7 @@ def find_signatures(
     detectors: Sequence[Detector],
     conventions: Mapping[str, Convention],
 ) -> list[SignatureSet]:
-    """The signatures of each seed. Signature images are the same for all seeds; the features are not.
-
-    Args:
-        images: of the dataset.
-        seeds: with their backgrounds.
-        detectors: whose signatures are wanted.
-        conventions: by the names that the detectors use.
-    """
+    """The signatures of each seed. Signature images are the same for all seeds; the features are not."""
     masks = any(d.has_signature and SIGNATURES[d.signature].supervision == "masks" for d in detectors)
     unnormalised = any(d.has_signature and not conventions[d.convention].normalised for d in detectors)
     gathered = [_Gathering(seed, detectors, images) for seed in seeds]

@@ -25,14 +25,7 @@ class Tally:
         bounded: Sequence[bool],
         device: torch.device | str = "cpu",
     ) -> None:
-        """Draw the images' roles.
-
-        Args:
-            dataset: the images.
-            seeds: of the roles.
-            bounded: for each detector, whether its scores lie in [-1, 1].
-            device: of the maps.
-        """
+        """Draw the images' roles; ``bounded`` says of each detector whether its scores lie in [-1, 1]."""
         self.dataset, self.seeds, self.bounded, self.device = dataset, seeds, bounded, device
         self.roles: Shaped[np.ndarray, "seed image"] = np.stack([dataset.draw_roles(seed) for seed in seeds])
         self._image = torch.full((len(seeds), len(bounded), len(dataset)), torch.nan, device=device)
@@ -60,14 +53,9 @@ class Tally:
         truth: Truth | None,
         scores: Float[Tensor, " image"] | None = None,
     ) -> None:
-        """Maps of some images.
+        """Add the maps of the images ``index``, by number of the seed, number of the detector, and role.
 
-        Args:
-            key: number of the seed, number of the detector, role of the images.
-            index: their rows in the manifest.
-            maps: their anomaly maps.
-            truth: of the same images, where pixels are judged.
-            scores: of the images, by default the maxima of their maps.
+        Pixels are judged where there is a ``truth``. Image scores are by default the maxima of the maps.
         """
         seed, detector, _ = key
         rows = torch.from_numpy(index).to(self._image.device)
@@ -80,9 +68,7 @@ class Tally:
     def frame(self, names: Sequence[Mapping[str, object]], **where: str) -> pd.DataFrame:
         """The test metrics, a row for each seed, detector, level and metric.
 
-        Args:
-            names: the columns that name each detector.
-            where: the columns that all rows have in common.
+        ``names`` are the columns that name each detector, ``where`` those that all rows have in common.
 
         Raises:
             ValueError: if a detector has a score that is not finite; it is named.

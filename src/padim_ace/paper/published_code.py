@@ -23,13 +23,12 @@ from padim_ace.detect.inner_products import (
     Shape,
     Signatures,
     Weighted,
-    flat_signatures,
+    fine_signatures,
 )
 from padim_ace.detect.pyramid import (
     BlockRows,
     Embedding,
     column_energy,
-    fine_directions,
     fine_product,
     flatten,
     project,
@@ -65,7 +64,7 @@ class Deviating(Convention):
         if covariance == "full" and wrong_way:
             return WrongWay(background.covariance, shape)
         if covariance == "diagonal" and "D2" in self.deviations:
-            precision = precision_diagonal(background, shape.places[-1])
+            precision = column_energy(background.whitening, shape.places[-1])  # the diagonal of Σ⁻¹
             return Weighted(1 / precision if wrong_way else precision, shape)
         if covariance == "diagonal" and wrong_way:
             return Weighted([variance.clone() for variance in background.variances()], shape)
@@ -107,19 +106,13 @@ class WrongWay(InnerProduct):
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`padim_ace.detect.inner_products.InnerProduct`."""
-        fine = signatures if isinstance(signatures, Tensor) else flat_signatures(signatures)
+        fine = fine_signatures(signatures)
         product = fine_product(self.covariance, fine, symmetric=True)
-        directions = fine_directions(product, self.shape.places, self.shape.features)
-        return Prepared(directions, (product * fine).sum(1))
+        return Prepared(self.shape.directions(product), (product * fine).sum(1))
 
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
         """See :class:`padim_ace.detect.inner_products.InnerProduct`."""
         return quadratic_form(self.covariance, centred), [project(centred, g.directions) for g in groups]
-
-
-def precision_diagonal(background: Background, places: int) -> Float[Tensor, "place feature"]:
-    """The diagonal of Σ⁻¹ at every place of the finest grid (D2): squared column norms of the whitening."""
-    return column_energy(background.whitening, places)
 
 
 def scramble(
