@@ -40,7 +40,16 @@ from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.experiment.image_scores import ImageScores, area_frame, clamp_frame, histogram_frame
 from padim_ace.experiment.provenance import provenance
 from padim_ace.experiment.selection import chosen_numbers, scores_frames
-from padim_ace.paper.detectors import BY_AREA, CANDIDATES, DETECTORS, EXAMPLES, READINGS, SHOWN, VALIDATED
+from padim_ace.paper.detectors import (
+    BY_AREA,
+    CANDIDATES,
+    DETECTORS,
+    EXAMPLES,
+    READINGS,
+    SHOWN,
+    VALIDATED,
+    without_masks,
+)
 from padim_ace.paper.published_code import CONVENTIONS
 from padim_ace.report import html_tables
 
@@ -57,7 +66,8 @@ settings = Settings(
     workers=threads,
 )
 network = load_backbone(backbone, image_size=settings.image_size)
-experiment = Experiment(images, network, DETECTORS, settings, VALIDATED, CONVENTIONS)
+detectors = DETECTORS if images.has_masks else without_masks(DETECTORS)
+experiment = Experiment(images, network, detectors, settings, VALIDATED, CONVENTIONS)
 display(
     Markdown(
         f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "

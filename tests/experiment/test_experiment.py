@@ -30,6 +30,7 @@ from padim_ace.paper.detectors import (
     PADIM_ACE,
     SUPERVISION,
     TABLES,
+    without_masks,
 )
 from padim_ace.paper.published_code import CONVENTIONS
 
@@ -438,6 +439,18 @@ def test_frame_and_examples(experiment, scores, tmp_path):
     assert {(seed, role) for seed, _, role in scores.pixel} == {(0, "test"), (1, "test"), (0, "validation")}
     record = experiment.record()
     assert set(record) == {"0", "1"} and len(record["0"]["features"]) == 12
+
+
+def test_a_dataset_without_masks_is_judged_by_its_images(dataset, tmp_path):
+    bare = PreparedDataset(dataset.root, dataset.manifest.assign(mask=""))
+    detectors = without_masks([PADIM, PADIM_ACE, GLRT_SUBSPACE, Detector(signature="masked")])
+    experiment = Experiment(bare, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS, detectors)
+    tally = experiment.run()
+    assert set(tally.frame([d.row() for d in detectors])["level"]) == {"image"} and len(detectors) == 3
+    write_examples(experiment, EXAMPLES, "ace", tmp_path / "maps.npz", count=2)
+    normal = (experiment.seeds[0].roles == "validation") & ~bare.anomalous
+    with np.load(tmp_path / "maps.npz") as kept:
+        assert not kept["mask"].any() and kept["threshold_padim"] == tally.image[0, 0, normal].max()
 
 
 def test_a_score_that_is_not_finite_names_its_detector(dataset):

@@ -21,8 +21,8 @@ def write_examples(
 
     The anomalous test images are ordered by an image score, and ``count`` are taken at equal steps from the
     lowest to the highest: failures are among them, and nobody chose. Thresholds are of the best pixel F1 on
-    the seed's validation images. ``shown`` has the detectors by the names that their arrays end in;
-    ``order_by`` is one of these names.
+    the seed's validation images, or, where there are no masks, the highest score of a normal one. ``shown``
+    has the detectors by the names that their arrays end in; ``order_by`` is one of these names.
     """
     seed, dataset = experiment.seeds[0], experiment.dataset
     numbers = {key: experiment.detectors.index(detector) for key, detector in shown.items()}
@@ -34,13 +34,18 @@ def write_examples(
     maps = experiment.maps(images, seed).float().cpu().numpy()
     arrays = {
         "image": (images[:, 0] * 255).round().byte().numpy(),
-        "mask": np.stack([dataset.mask(i, size).numpy() for i in chosen.tolist()]),
+        "mask": np.zeros((len(chosen), *size), bool),
         "names": dataset.manifest["path"].iloc[chosen].to_numpy(dtype=str),
     }
+    if dataset.has_masks:
+        arrays["mask"] = np.stack([dataset.mask(i, size).numpy() for i in chosen.tolist()])
+    normal = (seed.roles == "validation") & ~dataset.anomalous
     for key, number in numbers.items():
         arrays[f"heat_{key}"] = maps[number]
-        histogram = experiment.tally.pixel[0, number, "validation"]
-        arrays[f"threshold_{key}"] = np.array(histogram.best_threshold())
+        threshold = experiment.tally.image[0, number, normal].max()
+        if dataset.has_masks:
+            threshold = experiment.tally.pixel[0, number, "validation"].best_threshold()
+        arrays[f"threshold_{key}"] = np.array(threshold)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomic(path, content.getvalue())

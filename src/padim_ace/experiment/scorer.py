@@ -26,7 +26,7 @@ class SignatureSet:
     """Mean embedding of the anomalous images."""
     mean_unnormalised: Embedding | None = None
     """The same without the backbone's normalisation."""
-    pooled: Mapping[tuple, Embedding] = field(default_factory=dict)
+    pooled: Mapping[tuple, list[Tensor]] = field(default_factory=dict)
     """Whitened signatures, the same at all places, by background and :attr:`Detector.pool`."""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.registry import SIGNATURES
 from padim_ace.paper.published import READING_TITLES
 
 PADIM_ACE = Detector()
@@ -58,3 +60,8 @@ BY_AREA: list[Detector] = [PADIM, PADIM_ACE, ACE_MASKED, GLRT_SUBSPACE]
 """Those that are asked about targets of different sizes."""
 EXAMPLES: dict[str, Detector] = {"padim": PADIM, "ace": PADIM_ACE, "subspace": GLRT_SUBSPACE}
 """Those whose heat maps are shown."""
+
+
+def without_masks(detectors: Sequence[Detector]) -> list[Detector]:
+    """Those of the detectors that need no masks of the training images."""
+    return [d for d in detectors if not d.has_signature or SIGNATURES[d.signature].supervision != "masks"]
