@@ -58,7 +58,7 @@ from padim_ace import PadimAce
 for name in ("anomalib", "lightning.pytorch", "lightning_fabric", "torch.onnx"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
-root, results = Path(images), Path(out)
+root, results = Path(images), Path(out).resolve()
 data = Folder(
     "mine",
     root=root,

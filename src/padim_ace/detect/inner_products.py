@@ -47,7 +47,7 @@ class Shape:
     features: tuple[int, ...]
 
     def directions(self, signatures: Signatures) -> Directions:
-        """Signatures in the form that :func:`padim_ace.detect.pyramid.project` takes."""
+        """Signatures in the form that ``pyramid.project`` takes."""
         if isinstance(signatures, Tensor):
             return fine_directions(signatures, self.places, self.features)
         return repeated_directions(signatures)
