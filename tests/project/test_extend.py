@@ -47,7 +47,7 @@ def apply(block, root):
         lines = [line for line in lines if not line.startswith(tuple(marks))] + [code]
     else:
         assert where == "at the end", where
-        lines.append(code)
+        lines.append(f"\n\n{code}")
     path.write_text("".join(lines))
 
 
