@@ -214,6 +214,7 @@ def _api_pages(book: Path) -> None:
         parts = [f"# `{package}`", f"{room.__doc__}"]
         for module, names in public_names(package).items():
             members = ", ".join(names)
+            parts.append(f"## `{module.rpartition('.')[2]}`")
             parts.append(f"```{{eval-rst}}\n.. automodule:: {module}\n   :members: {members}\n```")
         write_atomic(book / "api" / f"{package}.md", "\n\n".join(parts).encode())
 
