@@ -1,7 +1,7 @@
 # PaDiM-ACE, reproduced. `make help` lists the targets.
 #
 #   make book                       the demo profile (simulated images), in about ten minutes from nothing
-#   make book PROFILE=paper PADIM_ACE_DATA=../shared/data PADIM_ACE_WEIGHTS=../shared/weights
+#   make book PROFILE=paper PADIM_ACE_DATA=<folder> PADIM_ACE_WEIGHTS=<folder>
 #
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
