@@ -11,11 +11,13 @@ import jaxtyping
 import numpy as np
 import openvino
 import pytest
+import timm
 import torch
 import yaml
 from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
 from anomalib.models import Padim, get_model
 from anomalib.pipelines.tiled_ensemble import EvalTiledEnsemble, TrainTiledEnsemble
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 from small import FLOAT32, cosines, data, engine, held_out, model
 
@@ -200,6 +202,10 @@ def test_a_tiled_ensemble_trains_and_tests(path, folder, tmp_path, monkeypatch):
     kind = PadimAce if "ace" in path else Padim
     small = ("resnet18", ["layer1", "layer2"], False, 20, True, True, True, True)
     monkeypatch.setattr(kind.__init__, "__defaults__", small)
+    # the type checks of the tests wrap PadimAce, whose own defaults stay: it finds random weights in a folder
+    state = timm.create_model("resnet18.tv_in1k").state_dict()
+    save_file(state, tmp_path / "resnet18.tv_in1k.safetensors")
+    monkeypatch.setenv("PADIM_ACE_WEIGHTS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     module = {
         "name": "fake",
