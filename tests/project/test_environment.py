@@ -136,7 +136,8 @@ def test_the_book_is_published_only_after_tests_and_book():
     assert set(jobs["publish"]["needs"]) == {"test", "book"}
     # The pages can be tested only where they were built: in another job those tests skip.
     runs = [step["run"] for step in jobs["book"]["steps"] if "run" in step]
-    assert runs == ["make book", "make test PYTEST_FLAGS=tests/test_book.py", "make drift"]
+    pages = "tests/project/test_book.py"
+    assert runs == ["make book", f"make test PYTEST_FLAGS={pages}", "make drift"] and (ROOT / pages).is_file()
 
 
 def test_citation_has_what_the_format_asks_for():
