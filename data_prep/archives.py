@@ -19,7 +19,7 @@ BROKEN = (
     EOFError,
     zlib.error,
     ValueError,
-    NotImplementedError,
+    NotImplementedError,  # what zipfile raises for a compression that it does not know
     OSError,
 )
 
