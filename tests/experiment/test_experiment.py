@@ -453,6 +453,12 @@ def test_a_dataset_without_masks_is_judged_by_its_images(dataset, tmp_path):
         assert not kept["mask"].any() and kept["threshold_padim"] == tally.image[0, 0, normal].max()
 
 
+def test_a_second_run_of_one_experiment_counts_every_pixel_once(dataset):
+    experiment = small(dataset)
+    once = experiment.run().pixel[0, 0, "test"].negative.sum()
+    assert experiment.run().pixel[0, 0, "test"].negative.sum() == once > 0
+
+
 def test_a_score_that_is_not_finite_names_its_detector(dataset):
     experiment = small(dataset)
     tally = experiment.run()

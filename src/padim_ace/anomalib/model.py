@@ -28,7 +28,7 @@ from padim_ace.anomalib.signature_images import SignatureFolder
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.model import AceModel
-from padim_ace.detect.registry import SIGNATURES, STATISTICS
+from padim_ace.detect.registry import SIGNATURES, STATISTICS, expect_one_of
 
 PRESETS = {"paper": Detector(), "recommended": Detector("glrt", signature="subspace")}
 """Where the arguments that make a detector have their defaults from."""
@@ -204,12 +204,8 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
 def _detector(preset: str, given: dict[str, Any]) -> Detector:
     """The preset, with what the arguments change in it."""
     scored = [name for name, about in STATISTICS.items() if about.needs_signature]
-    for name, value, known in (
-        ("preset", preset, PRESETS),
-        ("statistic", given.get("statistic", "ace"), scored),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+    expect_one_of("preset", preset, PRESETS)
+    expect_one_of("statistic", given.get("statistic", "ace"), scored)
     if given.get("patches", 1) < 1:
         raise ValueError(f"mined_patches: expected 1 or more, found {given['patches']}")
     return replace(PRESETS[preset], **given)

@@ -164,7 +164,7 @@ class Embedder(nn.Module):
     def covered(self, masks: Bool[Tensor, "image row column"]) -> Float[Tensor, "place image"]:
         """The part of each patch of the finest grid that a mask covers, in block order."""
         covered = F.adaptive_avg_pool2d(masks.to(self.raster.device).unsqueeze(1).float(), self.grid)
-        return covered.flatten(1).T[self.raster.argsort()]
+        return covered.flatten(1).T[getattr(self, f"order{len(self.sizes) - 1}")]
 
     def to_raster(self, scores: Float[Tensor, place * rest]) -> Float[Tensor, "*rest row column"]:
         """Scores of the finest grid, from block order to images."""

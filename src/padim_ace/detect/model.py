@@ -32,13 +32,12 @@ from padim_ace.detect.inner_products import (
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import BlockRows, Embedding
-from padim_ace.detect.registry import SIGNATURES
+from padim_ace.detect.registry import PRECISIONS, SIGNATURES, expect_one_of
 from padim_ace.detect.signature import MeanSignature, as_embedding
 from padim_ace.detect.statistics import patch_scores
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "bfloat16")
 KEPT_NORMALS = 64
 """Normal images whose embeddings are kept until the end of a fit, for signatures that are held against
 clutter: only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
@@ -131,8 +130,7 @@ class AceModel(nn.Module):
             ValueError: for an unknown precision, or more features, dimensions or patches than there are.
         """
         super().__init__()
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
+        expect_one_of("precision", precision, PRECISIONS)
         self.detector = detector
         self.precision = precision
         self.normalise: bool = True

@@ -90,6 +90,10 @@ BACKBONES = {
 """The backbones, by name."""
 
 
+PRECISIONS = ("float32", "bfloat16")
+"""What a backbone's pass can be computed in; statistics are never computed in bfloat16."""
+
+
 def expect_one_of(name: str, word: str, known: Collection[str]) -> None:
     """Refuse a word that is not known.
 

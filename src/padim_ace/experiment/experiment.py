@@ -26,7 +26,7 @@ from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset
 from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.detect.pyramid import Embedding
-from padim_ace.detect.registry import expect_one_of
+from padim_ace.detect.registry import PRECISIONS, expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
 from padim_ace.experiment.embedding_store import EmbeddingStore
@@ -53,7 +53,7 @@ class Settings:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        expect_one_of("precision", self.precision, ("float32", "bfloat16"))
+        expect_one_of("precision", self.precision, PRECISIONS)
 
 
 class Experiment:
@@ -147,6 +147,7 @@ class Experiment:
             for role, judges in self._judged.items()
         }
         index = self.tally.with_role(*self._judged)
+        self.tally.pixel.clear()  # or a second run would count every pixel again
         for batch, embedding in self.images.batches(index, "score", self.dataset.has_masks):
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
             for (number, role), scorer in scorers.items():

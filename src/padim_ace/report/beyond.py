@@ -16,7 +16,7 @@ from padim_ace.experiment.results import NAMES
 from padim_ace.report.figures import COLOURS, INK, STYLE, panels
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import Summary, gain, select, spread_text, summarise
-from padim_ace.report.titles import dataset_title
+from padim_ace.report.titles import background_words, dataset_title
 
 Column = tuple[str, str, str]
 """A dataset, a level and a metric."""
@@ -82,8 +82,8 @@ def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _place(background: str) -> str:
-    return f", {BACKGROUNDS[background]} background" if background != "patch" else ""
+def _joined(*words: str) -> str:
+    return ", ".join(filter(None, words))
 
 
 def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
@@ -93,7 +93,7 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
     for row in frame.itertuples(index=False):
         line = lines.setdefault((row.detector, row.background, row.signature), {})
         line |= {
-            "Detector": STATISTICS[row.detector].title + _place(row.background),
+            "Detector": _joined(STATISTICS[row.detector].title, background_words(row.background)),
             "Signature": row.signature or "–",
         }
         line["Supervision"] = supervision(row.signature)
@@ -112,7 +112,7 @@ def wins(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["signature"] != ""].groupby(names, sort=False)[["wins", "loses"]].agg(["sum", "size"])
     counts = pd.DataFrame(
         {
-            "Detector": [f"{STATISTICS[d].title}, {s}{_place(b)}" for d, b, s in rows.index],
+            "Detector": [_joined(STATISTICS[d].title, s, background_words(b)) for d, b, s in rows.index],
             "Supervision": [supervision(s) for *_, s in rows.index],
             "above PaDiM": rows["wins", "sum"].to_numpy(),
             "below": rows["loses", "sum"].to_numpy(),

@@ -42,8 +42,8 @@ def reproduced(cell: Any, scores: pd.DataFrame, dataset: str, convention: str = 
 def prepared_images(results: Path | str) -> dict[str, int]:
     """How many images of each release were prepared, as far as the provenance of a results folder says."""
     runs = read_json(Path(results) / "provenance.json")["runs"].values()
-    raw = {run["parameters"]["dataset"]: run["parameters"].get("images", {}).get("raw") for run in runs}
-    return {dataset: number for dataset, number in raw.items() if number}
+    counted = [run["parameters"] for run in runs if run["parameters"].get("images")]  # not by the baselines
+    return {run["dataset"]: run["images"]["raw"] for run in counted if run["images"]["raw"]}
 
 
 def ledger(

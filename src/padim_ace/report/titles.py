@@ -7,7 +7,7 @@ from padim_ace.detect.detector import Detector
 from padim_ace.detect.registry import BACKBONES, BACKGROUNDS, STATISTICS
 from padim_ace.paper.published import MODELS, READING_TITLES
 
-__all__ = ["backbone_title", "dataset_title", "detector_title", "detector_words"]
+__all__ = ["background_words", "backbone_title", "dataset_title", "detector_title", "detector_words"]
 
 
 def backbone_title(name: str) -> str:
@@ -15,19 +15,19 @@ def backbone_title(name: str) -> str:
     return BACKBONES[name].title if name in BACKBONES else name
 
 
+def background_words(background: str) -> str:
+    """What sets a background apart from PaDiM's own; nothing for that."""
+    return f"{BACKGROUNDS[background]} background" if background != "patch" else ""
+
+
 def detector_words(detector: Detector) -> tuple[str, str]:
     """A detector's model, and what sets it apart from others of that model: its reading or its signature."""
-    words = []
-    if detector.has_signature:
-        words = [
-            f"{detector.signature} signature"
-            if detector.pooled
-            else READING_TITLES.get(detector.convention, detector.convention)
-        ]
-    if detector.background != "patch":
-        words.append(f"{BACKGROUNDS[detector.background]} background")
+    words = READING_TITLES.get(detector.convention, detector.convention)
+    if detector.pooled:
+        words = f"{detector.signature} signature"
+    about = ", ".join(filter(None, (words, background_words(detector.background))))
     models = {"ace": MODELS["padim_ace"], "padim": MODELS["padim"]}
-    return models.get(detector.statistic, STATISTICS[detector.statistic].title), ", ".join(words)
+    return models.get(detector.statistic, STATISTICS[detector.statistic].title), about
 
 
 def detector_title(detector: Detector) -> str:
