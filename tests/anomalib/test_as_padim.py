@@ -140,8 +140,6 @@ def test_bfloat16_would_be_noticed(trained, exports, files, no_type_checks):
 
 def test_int8_exports_load_and_agree_within_their_bound(trained, exports, files, no_type_checks):
     fitted, module, runner, _ = trained
-    if isinstance(fitted, Padim):
-        pytest.skip("anomalib's Padim loads, and its map is off by 0.9")
     for compression, bound in (
         (CompressionType.INT8_PTQ, 0.05),
         (CompressionType.INT8, 0.05),
@@ -150,7 +148,9 @@ def test_int8_exports_load_and_agree_within_their_bound(trained, exports, files,
         path = runner.export(
             fitted, "openvino", export_root=compression.value, compression_type=compression, datamodule=module
         )
-        assert 1e-6 < furthest(load("openvino", path), runner, fitted, files) < bound
+        apart = furthest(load("openvino", path), runner, fitted, files)
+        # Padim's distance has no bound, and nothing holds its map in 8 bits: it has to load and predict
+        assert 1e-6 < apart < bound if isinstance(fitted, PadimAce) else apart > 0
 
 
 COMMANDS = """
