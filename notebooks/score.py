@@ -67,7 +67,7 @@ settings = Settings(
 )
 network = load_backbone(backbone, image_size=settings.image_size)
 detectors = DETECTORS if images.has_masks else without_masks(DETECTORS)
-experiment = Experiment(images, network, detectors, settings, VALIDATED, CONVENTIONS)
+experiment = Experiment(images, network, detectors, settings, validated=VALIDATED, conventions=CONVENTIONS)
 display(
     Markdown(
         f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "

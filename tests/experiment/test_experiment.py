@@ -57,7 +57,7 @@ def experiment(dataset):
 
 def full(dataset):
     backbone = load_backbone("tf_efficientnet_lite0")
-    return Experiment(dataset, backbone, DETECTORS, SETTINGS, VALIDATED, CONVENTIONS)
+    return Experiment(dataset, backbone, DETECTORS, SETTINGS, validated=VALIDATED, conventions=CONVENTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +412,7 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
     for limit in (2**40, 0):
         monkeypatch.setattr(embedding_store, "LIMIT", limit)
         experiment = Experiment(
-            dataset, load_backbone("tf_efficientnet_lite0"), [PADIM, CONTRAST], SETTINGS, [PADIM]
+            dataset, load_backbone("tf_efficientnet_lite0"), [PADIM, CONTRAST], SETTINGS, validated=[PADIM]
         )
         seen = images_seen(experiment, monkeypatch)
         found.append((experiment.run(), sum(seen)))
@@ -444,7 +444,9 @@ def test_frame_and_examples(experiment, scores, tmp_path):
 def test_a_dataset_without_masks_is_judged_by_its_images(dataset, tmp_path):
     bare = PreparedDataset(dataset.root, dataset.manifest.assign(mask=""))
     detectors = without_masks([PADIM, PADIM_ACE, GLRT_SUBSPACE, Detector(signature="masked")])
-    experiment = Experiment(bare, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS, detectors)
+    experiment = Experiment(
+        bare, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS, validated=detectors
+    )
     tally = experiment.run()
     assert set(tally.frame([d.row() for d in detectors])["level"]) == {"image"} and len(detectors) == 3
     write_examples(experiment, EXAMPLES, "ace", tmp_path / "maps.npz", count=2)

@@ -129,7 +129,7 @@ def python(code, without):
 
 def test_the_detector_works_without_anomalib():
     code = "from padim_ace.detect import AceModel, Detector, load_backbone\n"
-    code += "AceModel(load_backbone('tf_efficientnet_lite0', 'random'), Detector(), 10)"
+    code += "AceModel(load_backbone('tf_efficientnet_lite0', 'random'), Detector(), features=10)"
     done = python(code, {"anomalib", "lightning"})
     assert not done.returncode, done.stderr
 

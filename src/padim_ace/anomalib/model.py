@@ -152,7 +152,9 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
         size = self.input_size if self.input_size and min(self.input_size) > 16 else (256, 256)
         loaded = load_backbone(backbone, weights if pre_trained else "random", size, layers)
         features = min(100, sum(loaded.channels)) if n_features is None else n_features
-        self.model = AceModel(loaded, detector, features, seed, size, precision)
+        self.model = AceModel(
+            loaded, detector, features=features, seed=seed, image_size=size, precision=precision
+        )
         # DistributedDataParallel wraps no module without a parameter to train
         self.placeholder = nn.Parameter(torch.zeros(()))
         self._agree_on_normalisation()

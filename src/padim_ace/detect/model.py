@@ -111,6 +111,7 @@ class AceModel(nn.Module):
         self,
         backbone: Backbone,
         detector: Detector,
+        *,
         features: int = 100,
         seed: int = 0,
         image_size: tuple[int, int] = (256, 256),

@@ -163,6 +163,7 @@ def batches(
     index: Sequence[int] | np.ndarray,
     size: tuple[int, int],
     batch_size: int,
+    *,
     what: str = "",
     masks: bool = False,
     workers: int = 2,

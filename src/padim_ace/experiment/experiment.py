@@ -68,6 +68,7 @@ class Experiment:
         backbone: Backbone,
         detectors: Sequence[Detector],
         settings: Settings,
+        *,
         validated: Sequence[Detector] = (),
         conventions: Mapping[str, Convention] = CENTRED,
     ) -> None:
@@ -179,8 +180,15 @@ class Experiment:
         """The scorer of a seed whose background and signatures are known, for the detectors of some numbers
         or all."""
         chosen = self.detectors if numbers is None else [self.detectors[n] for n in numbers]
-        shape, raster = self.embedder.shape(seed.subset), self.embedder.raster
-        return Scorer(chosen, seed.backgrounds, seed.signatures, shape, raster, seed.seed, self.conventions)
+        return Scorer(
+            chosen,
+            seed.backgrounds,
+            seed.signatures,
+            shape=self.embedder.shape(seed.subset),
+            raster=self.embedder.raster,
+            seed=seed.seed,
+            conventions=self.conventions,
+        )
 
     def record(self) -> dict:
         """What each seed drew: the features kept, and the roles of the images (counts, checksum)."""

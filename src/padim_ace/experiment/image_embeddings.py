@@ -36,8 +36,17 @@ class ImageEmbeddings:
 
     def batches(self, index: np.ndarray, what: str, masks: bool = False) -> Iterator[tuple[Batch, Embedding]]:
         """Batches of the images of ``index`` and their embeddings, with a progress bar that says ``what``."""
-        size, workers, known = self.embedder.image_size, self.workers, self.store
-        for batch in batches(self.dataset, index, size, self.batch_size, what, masks, workers, known):
+        decoded = batches(
+            self.dataset,
+            index,
+            self.embedder.image_size,
+            self.batch_size,
+            what=what,
+            masks=masks,
+            workers=self.workers,
+            known=self.store,
+        )
+        for batch in decoded:
             kept = batch.index[: len(batch.index) - len(batch.images)]
             parts = [self.store.read(kept)] if len(kept) else []
             if len(batch.images):

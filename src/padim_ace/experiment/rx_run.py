@@ -54,6 +54,8 @@ def _grey(
     dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, masks: bool = False
 ) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], Truth | None]]:
     s = settings
-    for batch in batches(dataset, index, s.image_size, s.batch_size, what, masks, s.workers):
+    for batch in batches(
+        dataset, index, s.image_size, s.batch_size, what=what, masks=masks, workers=s.workers
+    ):
         truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
         yield batch.index, batch.images[:, 0].to(s.device), truth

@@ -58,6 +58,7 @@ class Scorer:
         detectors: Sequence[Detector],
         backgrounds: Mapping[str, Background],
         signatures: SignatureSet | None,
+        *,
         shape: Shape,
         raster: Tensor,
         seed: int,
