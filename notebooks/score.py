@@ -37,13 +37,10 @@ from padim_ace.experiment import results
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.image_scores import ImageScores, area_frame, clamp_frame, histogram_frame
+from padim_ace.experiment.image_scores import ImageScores, clamp_frame, histogram_frame
 from padim_ace.experiment.protocols import ARMS
 from padim_ace.experiment.provenance import provenance
-from padim_ace.experiment.selection import chosen_numbers, scores_frames
 from padim_ace.paper.detectors import (
-    BY_AREA,
-    CANDIDATES,
     DETECTORS,
     EXAMPLES,
     READINGS,
@@ -103,9 +100,13 @@ html_tables.table(drawn, "Images by role, and features by stage.", f"seeds_{data
 experiment.run(folder)
 
 # %% tags=["hide-input"]
-chosen = chosen_numbers(experiment, CANDIDATES)
-frame, few = scores_frames(experiment, CANDIDATES, chosen, dataset, backbone)
-write_examples(experiment, EXAMPLES, "ace", folder / "maps.npz")
+names = [{**d.row(), "images": d.images or ""} for d in experiment.detectors]
+frame = experiment.tally.frame(names, dataset=dataset, backbone=backbone)
+validation = experiment.tally.frame(names, "validation", dataset=dataset, backbone=backbone)
+validation = validation[validation["protocol"] == "scenes"].drop(columns="images")
+few = frame[frame["images"] != ""]
+frame = frame[frame["images"] == ""].drop(columns="images")
+write_examples(experiment, EXAMPLES, "recommended", folder / "maps.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
@@ -129,12 +130,10 @@ results.write_json(origin, folder / "provenance.json")
 paper, scenes = (ImageScores.of_run(experiment, dataset, backbone, name) for name in ("paper", "scenes"))
 tables = {
     "supervision": few,
-    "selection": chosen.assign(dataset=dataset, backbone=backbone),
+    "validation": validation,
     "clamp": clamp_frame(paper, READINGS),
     "histograms": histogram_frame(paper, READINGS),
 }
-if images.has_masks:
-    tables["areas"] = area_frame(scenes, BY_AREA, images.areas(settings.image_size))
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")

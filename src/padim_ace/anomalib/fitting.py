@@ -53,19 +53,22 @@ class OnePassFit(MemoryBankMixin):
             )
         self.model.begin()
         self._is_fitted = torch.tensor([False], device=self.device)
+        loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
+        if isinstance(sampler := loader.sampler, DistributedSampler):
+            # it repeats some images so that all ranks have equally many; those are at the end
+            self._to_see = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
+        else:
+            self._to_see = sys.maxsize
+        if not self.model.detector.has_signature:
+            return
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(self.signature_images, SignatureFolder):  # they go the way of the validation images
             val_data = getattr(datamodule, "val_data", None)
             self.signature_images.augmentations = getattr(val_data, "augmentations", None)
-        loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
         self._signature = choose(self.signature_images, _dataset(loader), _dataset(validation))
         self._signature.warn_of_validated(_dataset(validation))
         self._signature.refuse_tested(getattr(datamodule, "test_data", None))
         next(self._signature_batches(self._signature.dataset))  # if they can't be used, say so now
-        self._to_see = sys.maxsize
-        if isinstance(sampler := loader.sampler, DistributedSampler):
-            # it repeats some images so that all ranks have equally many; those are at the end
-            self._to_see = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
 
     def training_step(self, batch: Any, *args, **kwargs) -> Tensor:
         """Add a batch's normal images to the background, and refuse constant ones."""
@@ -80,10 +83,11 @@ class OnePassFit(MemoryBankMixin):
 
     def fit(self) -> None:
         """Background and signature, at the end of the training pass."""
-        if self._signature.dataset is None:
+        dataset = self._signature.dataset
+        if dataset is None and (self.model.detector.has_signature or not self.model.moments.count):
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
         with torch.inference_mode(False):  # validation would leave buffers that nothing may change
-            self.model.fit(self._signature_batches(self._signature.dataset))
+            self.model.fit(() if dataset is None else self._signature_batches(dataset))
         self._signature = replace(self._signature, dataset=None)
 
     def _signature_batches(self, dataset: Any) -> Iterator[SignatureBatch]:

@@ -71,6 +71,10 @@ class Backbone(nn.Module):
         """``[batch, 1 or 3, row, column]`` in [0, 1] to what the weights were trained on, 3 channels."""
         return (images - self.mean) / self.std
 
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Back to [0, 1]."""
+        return images * self.std + self.mean
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images ``[batch, 3, row, column]`` to feature maps ``[batch, channel, row, column]``,
         fine first."""

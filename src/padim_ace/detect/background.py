@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from padim_ace.detect.pyramid import (
@@ -21,6 +21,7 @@ from padim_ace.detect.pyramid import (
     add_products,
     empty_products,
     inverse_cholesky,
+    narrow,
 )
 from padim_ace.detect.registry import BACKGROUNDS, expect_one_of
 
@@ -113,6 +114,12 @@ class Background:
     whitening: BlockRows
     samples: int = 0
     """Embeddings that each covariance was estimated from."""
+    kept: Int[Tensor, " kept"] | None = None
+    """Which features of the finest stage it is of; all, if None."""
+
+    def narrow(self, embedding: Embedding) -> Embedding:
+        """The features that it is of."""
+        return narrow(embedding, self.kept)
 
     def centre(self, embedding: Embedding) -> Embedding:
         """``x - μ``."""
@@ -136,6 +143,7 @@ def fit_background(
     moments: Moments,
     kind: str = "patch",
     *,
+    kept: Int[Tensor, " kept"] | None = None,
     regularisation: float = REGULARISATION,
     dtype: torch.dtype = torch.float32,
 ) -> Background:
@@ -144,6 +152,7 @@ def fit_background(
     Args:
         moments: of at least two normal images.
         kind: ``patch`` or ``shared`` (see the module).
+        kept: which features of the finest stage it is of; all, if None.
         regularisation: added to each variance.
         dtype: of the result.
 
@@ -153,6 +162,8 @@ def fit_background(
     expect_one_of("background", kind, BACKGROUNDS)
     moments._require(2)
     mean, scatter = moments.mean(), moments.scatter()
+    if kept is not None:
+        mean, scatter = narrow(mean, kept), scatter.narrow(kept)
     samples, factor = moments.count, 1 / (moments.count - 1)
     if kind == "shared":
         places = mean[-1].shape[0]
@@ -167,4 +178,4 @@ def fit_background(
     covariance, whitening = (
         rows.map(lambda block: block.to(dtype)) for rows in (covariance, inverse_cholesky(covariance))
     )
-    return Background([m.to(dtype) for m in mean], covariance, whitening, samples)
+    return Background([m.to(dtype) for m in mean], covariance, whitening, samples, kept)

@@ -100,6 +100,11 @@ def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
     ]
 
 
+def narrow(embedding: Embedding, kept: Int[Tensor, " kept"] | None) -> Embedding:
+    """An embedding with only the ``kept`` features of its finest stage; all of them, if None."""
+    return embedding if kept is None else [*embedding[:-1], embedding[-1].index_select(-1, kept)]
+
+
 @dataclass
 class BlockRows:
     """Rows of a symmetric or lower triangular matrix over the features, at every place.
@@ -115,6 +120,15 @@ class BlockRows:
     def map(self, function: Callable[[Tensor], Tensor]) -> BlockRows:
         """A function of every block."""
         return BlockRows([function(block) for block in self.cross], [function(block) for block in self.own])
+
+    def narrow(self, kept: Int[Tensor, " kept"]) -> BlockRows:
+        """Only the rows and columns of the ``kept`` features of the finest stage."""
+        own = self.own[-1].index_select(1, kept).index_select(2, kept)
+        cross = self.cross[-1]
+        if cross.numel():
+            grouped = cross.unflatten(1, (-1, self.own[-1].shape[1]))
+            cross = grouped.index_select(2, kept).flatten(1, 2)
+        return BlockRows([*self.cross[:-1], cross], [*self.own[:-1], own])
 
     def tensors(self) -> list[Tensor]:
         """All blocks, ``own`` before ``cross``: what a checkpoint stores."""

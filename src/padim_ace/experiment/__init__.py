@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "scorer": ["Scorer", "SignatureSet"],
         "tally": ["Tally"],
         "metrics": ["Histogram", "Truth", "image_metrics"],
-        "selection": ["chosen_numbers", "scores_frames"],
         "examples": ["write_examples"],
         "image_scores": ["ImageScores", "area_frame", "clamp_frame", "histogram_frame"],
         "fill_visibility": ["correlation_measures", "padim_measures"],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from padim_ace.experiment.results import NAMES
+
 if TYPE_CHECKING:
     from padim_ace.experiment.dataset import PreparedDataset
     from padim_ace.experiment.experiment import Settings
@@ -62,5 +64,5 @@ def run_baselines(
 
 
 def _row(detector: str) -> dict[str, str]:
-    empty = dict.fromkeys(("background", "covariance", "signature", "convention"), "")
-    return {"detector": detector, "backbone": BASELINES[detector].backbone, **empty}
+    empty = dict.fromkeys(NAMES, "")
+    return {**empty, "detector": detector, "backbone": BASELINES[detector].backbone}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from padim_ace.detect.backbones import Backbone
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.embedding import Embedder, FeatureSubset
+from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
@@ -84,7 +84,9 @@ class Experiment:
         self._judges = {"test": self.detectors, "validation": list(validated)}
         """The detectors that judge images, by the images' role."""
         self.device = torch.device(settings.device)
-        self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
+        sar = {p: any(d.channels != "network" for d in judged) for p, judged in detectors.items()}
+        self.embedder = Embedder(backbone.to(self.device), settings.image_size, any(sar.values()))
+        self.embedder.to(self.device)
         self.images = ImageEmbeddings(
             dataset,
             self.embedder,
@@ -92,14 +94,20 @@ class Experiment:
             precision=settings.precision,
             workers=settings.workers,
         )
-        rows, columns = map(smoothing_matrix, self.embedder.grid, settings.image_size)
-        self._smoothing = rows.to(self.device), columns.to(self.device)
+        self._smoothing = {
+            sigma: [
+                smoothing_matrix(patches, pixels, sigma).to(self.device)
+                for patches, pixels in zip(self.embedder.grid, settings.image_size, strict=True)
+            ]
+            for sigma in {d.smoothing for d in self.detectors}
+        }
         bounded = [detector.bounded for detector in self.detectors]
         self.tally = Tally(dataset, draws(detectors, settings.seeds), bounded, self.device)
         self.runs = []
         for draw, roles in zip(self.tally.draws, self.tally.roles, strict=True):
             subset = FeatureSubset.draw(self.embedder.channels, settings.features, draw.seed)
-            self.runs.append(DrawRun(draw, list(detectors[draw.protocol]), roles, subset.to(self.device)))
+            subset = replace(subset, sar=sar[draw.protocol]).to(self.device)
+            self.runs.append(DrawRun(draw, list(detectors[draw.protocol]), roles, subset))
 
     def run(self, work: Path | None = None) -> Tally:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
@@ -132,8 +140,11 @@ class Experiment:
 
     def _fit_backgrounds(self) -> None:
         for run in self.runs:
-            for kind in sorted({d.background for d in run.detectors}):
-                run.backgrounds[kind] = fit_background(run.moments, kind)
+            features = self.embedder.shape(run.subset).features[-1]
+            for kind, channels in sorted({d.space for d in run.detectors}):
+                kept = kept_features(features, channels) if run.subset.sar else None
+                kept = None if kept is None else kept.to(self.device)
+                run.backgrounds[kind, channels] = fit_background(run.moments, kind, kept=kept)
             run.moments = Moments()
 
     def _signature_pass(self) -> list[dict | None]:
@@ -181,11 +192,9 @@ class Experiment:
             return
         chosen = run.chosen(embedding, members)
         patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-        # the example maps, of the first draw, take their thresholds from its validation images
-        judges_pixels = truth is not None and (role == "test" or number == 0)
-        known = truth.select(members) if truth is not None and judges_pixels else None
+        known = truth.select(members) if truth is not None else None
         for detector, scores in zip(self.judged(run, role), patches, strict=True):
-            maps = anomaly_map(scores, *self._smoothing)
+            maps = anomaly_map(scores, *self._smoothing[self.detectors[detector].smoothing])
             self.tally.add((number, detector, role), batch.index[members], maps, known)
 
     def scorer(self, run: DrawRun, numbers: Sequence[int]) -> Scorer:
@@ -195,7 +204,7 @@ class Experiment:
             [self.detectors[n] for n in numbers],
             run.backgrounds,
             run.signatures,
-            shape=self.embedder.shape(run.subset),
+            places=self.embedder.shape(run.subset).places,
             raster=self.embedder.raster,
             seed=run.draw.seed,
             conventions=self.conventions,
@@ -221,7 +230,8 @@ class Experiment:
             scorer = self.scorer(run, [self.detectors.index(d) for d in detectors])
             chosen = run.subset.select(self.images.compute(images))
             patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-            return anomaly_map(patches, *self._smoothing)
+            maps = [anomaly_map(p, *self._smoothing[d.smoothing]) for p, d in zip(patches, detectors, strict=True)]
+            return torch.stack(maps)
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""

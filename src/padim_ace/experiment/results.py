@@ -19,7 +19,7 @@ from data_prep.files import write_atomic
 from padim_ace.detect.registry import BACKGROUNDS, COVARIANCES
 from padim_ace.experiment.protocols import ARMS, PROTOCOLS
 
-NAMES = ("detector", "background", "covariance", "signature", "convention")
+NAMES = ("detector", "background", "covariance", "signature", "convention", "channels", "smoothing")
 """The columns that name a detector."""
 KEY = ("dataset", "backbone", "protocol", *NAMES, "seed", "level", "metric")
 SCORES = (*KEY, "value")
@@ -27,7 +27,7 @@ SCORES = (*KEY, "value")
 JOINED = {
     "not_run.csv": "what could not be run and why",
     "supervision.csv": "signatures of few images",
-    "selection.csv": "how many patches to mine and dimensions to keep",
+    "validation.csv": "what the validation images say of the recommended detector and of changes to it",
     "clamp.csv": "image AUROC of clamped scores",
     "histograms.csv": "histograms of image scores",
     "areas.csv": "image AUROC by the size of the target",

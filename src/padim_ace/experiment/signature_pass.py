@@ -13,7 +13,7 @@ from torch import Tensor
 from padim_ace.detect.background import Background, Moments
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import FeatureSubset
-from padim_ace.detect.inner_products import Full
+from padim_ace.detect.inner_products import Full, Shape
 from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import SIGNATURES
@@ -37,7 +37,8 @@ class DrawRun:
     roles: np.ndarray
     subset: FeatureSubset
     moments: Moments = field(default_factory=Moments)
-    backgrounds: dict[str, Background] = field(default_factory=dict)
+    backgrounds: dict[tuple[str, str], Background] = field(default_factory=dict)
+    """By :attr:`Detector.space`."""
     signatures: SignatureSet | None = None
 
     def members(self, role: str, index: np.ndarray) -> Int[np.ndarray, " chosen"]:
@@ -59,19 +60,23 @@ class _Gathering:
         self.mean = MeanSignature()
         plain = all(conventions[d.convention].normalised for d in targeted)
         self.unnormalised = None if plain else MeanSignature()
-        self.shape = images.embedder.shape(run.subset)
-        kinds = run.backgrounds
-        self.pools = {kind: Pool([d for d in targeted if d.background == kind]) for kind in kinds}
-        self.products = {kind: Full(b.whitening, self.shape) for kind, b in run.backgrounds.items()}
+        places = images.embedder.shape(run.subset).places
+        self.pools = {space: Pool([d for d in targeted if d.space == space]) for space in run.backgrounds}
+        self.shapes = {
+            space: Shape(places, tuple(mean.shape[-1] for mean in background.mean))
+            for space, background in run.backgrounds.items()
+        }
         ranks = np.full(len(run.roles), len(run.roles))
         index = np.flatnonzero(run.roles == "signature")
         ranks[np.random.default_rng(run.draw.seed).permutation(index)] = np.arange(len(index))
         self.ranks = torch.from_numpy(ranks).float()
         """The order in which signature images are given, where a detector gets only a few."""
 
-    def white(self, kind: str, embedding: Embedding) -> Embedding:
-        """An embedding as the background of a kind whitens it."""
-        return self.products[kind].whiten(self.run.backgrounds[kind].centre(embedding))
+    def white(self, space: tuple[str, str], embedding: Embedding) -> Embedding:
+        """An embedding as the background of a space whitens it."""
+        background = self.run.backgrounds[space]
+        product = Full(background.whitening, self.shapes[space])
+        return product.whiten(background.centre(background.narrow(embedding)))
 
     def found(self) -> SignatureSet:
         """The signatures."""
@@ -79,9 +84,9 @@ class _Gathering:
             self.mean.mean(),
             self.unnormalised.mean() if self.unnormalised else None,
             {
-                (kind, *pool): as_embedding(directions, self.shape.features)
-                for kind, gathered in self.pools.items()
-                for pool, directions in gathered.signatures().items()
+                (*space, *pool): as_embedding(direction, self.shapes[space].features)
+                for space, gathered in self.pools.items()
+                for pool, direction in gathered.signatures(self.run.backgrounds[space].samples).items()
             },
         )
 
@@ -110,10 +115,10 @@ def find_signatures(
             chosen = of.run.chosen(embedding, members)
             of.mean.update(chosen)
             rank = of.ranks[torch.from_numpy(batch.index[members])].to(images.device)
-            for kind, pool in of.pools.items():
-                if pool.needed and len(members):
+            for space, pool in of.pools.items():
+                if pool.wanted and len(members):
                     part = None if covered is None else covered[:, places.to(covered.device)]
-                    pool.add(of.white(kind, chosen), part, rank)
+                    pool.add(of.white(space, chosen), part, rank)
         raw = {of: of.unnormalised for of in every if of.unnormalised is not None}
         if any(len(of.run.members("signature", batch.index)) for of in raw):
             embedding = images.compute(batch.images, normalise=False)
@@ -129,9 +134,9 @@ def _add_clutter(images: ImageEmbeddings, gathered: Sequence[_Gathering]) -> Non
     for batch, embedding in images.batches(np.flatnonzero(members.any(0)), "clutter"):
         for number, of in enumerate(gathered):
             chosen = of.run.chosen(embedding, np.flatnonzero(members[number, batch.index]))
-            for kind, pool in of.pools.items():
-                if pool.contrasts:
-                    pool.add_clutter(of.white(kind, chosen))
+            for space, pool in of.pools.items():
+                if pool.learns:
+                    pool.add_clutter(of.white(space, chosen))
 
 
 def clutter_images(runs: Sequence[DrawRun]) -> Bool[np.ndarray, "draw image"]:
@@ -143,6 +148,6 @@ def clutter_images(runs: Sequence[DrawRun]) -> Bool[np.ndarray, "draw image"]:
     members = np.zeros((len(runs), images), bool)
     order = np.random.default_rng(0).permutation(images)
     for number, run in enumerate(runs):
-        if Pool(run.detectors).contrasts:
+        if Pool(run.detectors).learns:
             members[number, order[run.members("train", order)][:CLUTTER_IMAGES]] = True
     return members

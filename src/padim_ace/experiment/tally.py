@@ -69,8 +69,10 @@ class Tally:
                 self.pixel[key] = Histogram(self.bounded[detector], self.device)
             self.pixel[key].update(maps, truth)
 
-    def frame(self, names: Sequence[Mapping[str, object]], **where: str) -> pd.DataFrame:
-        """The test metrics, a row for each draw, detector judged in it, level and metric.
+    def frame(
+        self, names: Sequence[Mapping[str, object]], role: str = "test", **where: str
+    ) -> pd.DataFrame:
+        """The metrics of the images of a role, a row for each draw, detector judged in it, level and metric.
 
         ``names`` are the columns that name each detector, ``where`` those that all rows have in common.
 
@@ -79,10 +81,10 @@ class Tally:
         """
         rows = []
         image, anomalous = self.image, self.dataset.anomalous
-        for key in sorted(key for key in self._judged if key[2] == "test"):
-            draw, name, test = self.draws[key[0]], names[key[1]], self.roles[key[0]] == "test"
+        for key in sorted(key for key in self._judged if key[2] == role):
+            draw, name, judged = self.draws[key[0]], names[key[1]], self.roles[key[0]] == role
             try:
-                levels = {"image": image_metrics(image[key[0], key[1], test], anomalous[test])}
+                levels = {"image": image_metrics(image[key[0], key[1], judged], anomalous[judged])}
                 if key in self.pixel:
                     levels["pixel"] = self.pixel[key].metrics()
             except ValueError as error:
