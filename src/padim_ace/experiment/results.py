@@ -29,7 +29,6 @@ JOINED = {
     "selection.csv": "how many patches to mine and dimensions to keep",
     "clamp.csv": "image AUROC of clamped scores",
     "histograms.csv": "histograms of image scores",
-    "areas.csv": "image AUROC by the size of the target",
 }
 """The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {

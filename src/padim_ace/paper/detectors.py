@@ -56,8 +56,6 @@ VALIDATED: list[Detector] = [*READINGS, *CANDIDATES, GLRT_SUBSPACE]
 """Those that judge the validation images too, for a choice, a threshold or the clamp."""
 SHOWN: list[Detector] = [*READINGS, ACE_MASKED]
 """Those whose histograms of image scores are shown."""
-BY_AREA: list[Detector] = [PADIM, PADIM_ACE, ACE_MASKED, GLRT_SUBSPACE]
-"""Those that are asked about targets of different sizes."""
 EXAMPLES: dict[str, Detector] = {"padim": PADIM, "ace": PADIM_ACE, "subspace": GLRT_SUBSPACE}
 """Those whose heat maps are shown."""
 

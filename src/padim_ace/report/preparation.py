@@ -8,10 +8,8 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from padim_ace.report.figures import COLOURS, STYLE
 from padim_ace.report.html_tables import number_text
@@ -92,29 +90,17 @@ def examples(folder: Path, manifest: pd.DataFrame, rows: int = 4, seed: int = 0)
 
 
 def area_figure(areas: pd.DataFrame) -> Figure:
-    """Histogram of the masks' areas by split and, where there are several classes, their spread in each."""
-    classes = sorted(set(areas["class"]))
-    wide = len(classes) > 1
+    """Histogram of the masks' areas by split."""
+    parts = {str(split): part for split, part in areas.groupby("split")["area"]}
+    small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
+    low, high = areas["area"].agg(["min", "max"])
+    edges = (np.geomspace if small else np.linspace)(0.9 * low, 1.1 * high, 31).tolist()
     with plt.rc_context(STYLE):
-        size = (8.6, max(2.6, 0.28 * len(classes)))
-        figure, axes = plt.subplots(1, 1 + wide, figsize=size, layout="constrained", squeeze=False)
-        order = [split for split in ("train", "test") if split in set(areas["split"])]
-        small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
-        sns.histplot(
-            areas, x="area", hue="split", hue_order=order, multiple="stack", bins=30, log_scale=small or None,
-            palette=list(COLOURS[: len(order)]), edgecolor="none", ax=axes[0, 0],
-        )  # fmt: skip
-        axes[0, 0].set(xlabel="mask area, % of the image", ylabel="masks")
-        if small:
-            axes[0, 0].xaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
-            axes[0, 0].xaxis.set_major_formatter("{x:g}")
-            axes[0, 0].xaxis.set_minor_locator(NullLocator())
-        if wide:
-            sns.boxplot(
-                areas, x="area", y="class", order=classes, color=COLOURS[0], fliersize=2, linewidth=0.8,
-                linecolor=STYLE["text.color"], boxprops={"alpha": 0.6}, ax=axes[0, 1],
-            )  # fmt: skip
-            axes[0, 1].set(xlabel="mask area, % of the image", ylabel="")
+        figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
+        axis.hist(list(parts.values()), edges, stacked=True, label=[*parts], color=COLOURS[: len(parts)])
+        axis.set(xlabel="mask area, % of the image", ylabel="masks", xscale="log" if small else "linear")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.legend()
     return figure
 
 
