@@ -215,7 +215,7 @@ show(
 
 # %% tags=["hide-input"]
 wide = fill.pivot(index="measure", columns="dataset", values="value").loc[list(deviations.FILL)]
-wide = wide.rename(deviations.FILL, columns=dataset_title).rename_axis("Measure").reset_index()
+wide = wide.rename(index=deviations.FILL, columns=dataset_title).rename_axis("Measure").reset_index()
 html_tables.table(wide, "How well the fill is told from background, as fractions.", "fill", ".3f")
 
 # %% [markdown]
