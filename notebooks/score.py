@@ -37,7 +37,7 @@ from padim_ace.experiment import results
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.image_scores import clamp_frame, histogram_frame
+from padim_ace.experiment.image_scores import ImageScores, clamp_frame, histogram_frame
 from padim_ace.experiment.provenance import provenance
 from padim_ace.experiment.selection import chosen_numbers, scores_frames
 from padim_ace.paper.detectors import (
@@ -119,11 +119,12 @@ parameters = {
 seconds = time.perf_counter() - start
 origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
 results.write_json(origin, folder / "provenance.json")
+run = ImageScores.of_run(experiment, dataset, backbone)
 tables = {
     "supervision": few,
     "selection": chosen.assign(dataset=dataset, backbone=backbone),
-    "clamp": clamp_frame(experiment, READINGS, dataset, backbone),
-    "histograms": histogram_frame(experiment, SHOWN, dataset, backbone),
+    "clamp": clamp_frame(run, READINGS),
+    "histograms": histogram_frame(run, SHOWN),
 }
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")

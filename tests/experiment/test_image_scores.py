@@ -1,11 +1,8 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from padim_ace.experiment import image_scores
-from padim_ace.experiment.experiment import Experiment
 from padim_ace.paper.detectors import BEYOND, PADIM, READINGS, SHOWN
 
 DETECTORS = [*SHOWN, BEYOND[0]]
@@ -21,11 +18,7 @@ def run():
     for of_seed, role in zip(scores, roles, strict=True):
         of_seed[:, role == "train"] = np.nan
         of_seed[1:, role == "validation"] = np.nan
-    done = object.__new__(Experiment)  # one that has run
-    done.detectors, done.tally = DETECTORS, SimpleNamespace(image=scores)
-    done.seeds = [SimpleNamespace(seed=seed, roles=r) for seed, r in zip((3, 5), roles, strict=True)]
-    done.dataset = SimpleNamespace(anomalous=anomalous)
-    return done
+    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous, "ssdd", "resnet18")
 
 
 def test_scores_outside_the_validation_range_tie():
@@ -37,12 +30,12 @@ def test_scores_outside_the_validation_range_tie():
 
 
 def test_the_clamp_changes_auroc_by_ties_alone(run):
-    frame = image_scores.clamp_frame(run, READINGS, "ssdd", "resnet18")
+    frame = image_scores.clamp_frame(run, READINGS)
     assert frame["detector"].unique().tolist() == ["padim"] and frame["seed"].tolist() == [3, 5]
     for row, (test, truth), (validation, labels) in zip(
         frame.itertuples(),
-        image_scores.scores_of(run, PADIM, "test"),
-        image_scores.scores_of(run, PADIM, "validation"),
+        run.of(PADIM, "test"),
+        run.of(PADIM, "validation"),
         strict=True,
     ):
         after = image_scores.clamped(validation, labels, test)
@@ -54,8 +47,8 @@ def test_the_clamp_changes_auroc_by_ties_alone(run):
 
 
 def test_histograms_count_every_test_image_once_per_seed(run):
-    frame = image_scores.histogram_frame(run, SHOWN, "ssdd", "resnet18")
+    frame = image_scores.histogram_frame(run, SHOWN)
     assert len(frame) == len(SHOWN) * 2 * image_scores.BINS
-    expected = sum((seed.roles == "test").sum() for seed in run.seeds)
+    expected = sum((roles == "test").sum() for roles in run.roles)
     counts = frame.groupby(["detector", "signature", "convention"])["count"].sum()
     assert (counts == expected).all() and len(counts) == len(SHOWN)

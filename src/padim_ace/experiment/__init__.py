@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["Histogram", "Truth", "image_metrics"],
         "selection": ["chosen_numbers", "scores_frames"],
         "examples": ["write_examples"],
-        "image_scores": ["clamp_frame", "histogram_frame"],
+        "image_scores": ["ImageScores", "clamp_frame", "histogram_frame"],
         "fill_visibility": ["correlation_measures"],
         "rx": ["local_rx", "shared_rx"],
         "baselines": ["BASELINES", "run_baselines"],

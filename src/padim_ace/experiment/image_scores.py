@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from padim_ace.detect.detector import Detector
 from padim_ace.experiment.experiment import Experiment
 from padim_ace.experiment.metrics import image_metrics
 
 BINS = 40
-Scores = list[tuple[Float[np.ndarray, " image"], Bool[np.ndarray, " image"]]]
 
 
-def scores_of(experiment: Experiment, detector: Detector, role: str) -> Scores:
-    """For each seed: a detector's scores of the images with a role, and which of them are anomalous.
+@dataclass
+class ImageScores:
+    """The image scores of a run, with all it takes to judge them."""
 
-    A score is NaN where the detector was not asked about the image.
-    """
-    tally, number = experiment.tally, experiment.detectors.index(detector)
-    members = [seed.roles == role for seed in experiment.seeds]
-    anomalous = experiment.dataset.anomalous
-    return [(of_seed[number, m], anomalous[m]) for of_seed, m in zip(tally.image, members, strict=True)]
+    detectors: list[Detector]
+    seeds: list[int]
+    scores: Float[np.ndarray, "seed detector image"]
+    """NaN where a detector was not asked about an image."""
+    roles: Shaped[np.ndarray, "seed image"]
+    """Each image's role, as words."""
+    anomalous: Bool[np.ndarray, " image"]
+    dataset: str
+    backbone: str
+
+    @classmethod
+    def of_run(cls, experiment: Experiment, dataset: str, backbone: str) -> ImageScores:
+        """From a finished run on a dataset of this name, with a backbone of this name."""
+        tally = experiment.tally
+        of_images = tally.image, tally.roles.astype(str), experiment.dataset.anomalous
+        return cls(experiment.detectors, list(tally.seeds), *of_images, dataset, backbone)
+
+    def asked(self, shown: Sequence[Detector]) -> Iterator[tuple[Detector, dict[str, Any]]]:
+        """Those detectors of ``shown`` that were run, and the columns that say whose a row is."""
+        for detector in shown:
+            if detector in self.detectors:
+                yield detector, {"dataset": self.dataset, "backbone": self.backbone, **detector.row()}
+
+    def of(self, detector: Detector, role: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each seed: a detector's scores of the images with a role, and which of them are anomalous."""
+        scores = self.scores[:, self.detectors.index(detector)]
+        members = self.roles == role
+        return [(of_seed[m], self.anomalous[m]) for of_seed, m in zip(scores, members, strict=True)]
 
 
 def clamped(
@@ -53,9 +76,7 @@ def clamped(
     return processor(scores).pred_score.numpy()
 
 
-def clamp_frame(
-    experiment: Experiment, shown: Sequence[Detector], dataset: str, backbone: str
-) -> pd.DataFrame:
+def clamp_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
     """Image AUROC of raw and of clamped scores, by seed, for those detectors ``shown`` that judged validation
     images too.
 
@@ -63,42 +84,31 @@ def clamp_frame(
     images that the clamp sets to 0 or 1).
     """
     rows = []
-    for detector, where in _run(experiment, shown, dataset, backbone):
-        known, judged = (scores_of(experiment, detector, role) for role in ("validation", "test"))
-        for seed, (validation, labels), (test, truth) in zip(experiment.seeds, known, judged, strict=True):
+    for detector, where in run.asked(shown):
+        known, judged = run.of(detector, "validation"), run.of(detector, "test")
+        for seed, (validation, labels), (test, truth) in zip(run.seeds, known, judged, strict=True):
             if np.isnan(validation).any():
                 continue
             after = clamped(validation, labels, test)
             raw, changed = (image_metrics(scores, truth)["auroc"] for scores in (test, after))
             tied = np.isin(after, (0, 1)).mean()
-            rows.append({**where, "seed": seed.seed, "raw": raw, "clamped": changed, "tied": tied})
+            rows.append({**where, "seed": seed, "raw": raw, "clamped": changed, "tied": tied})
     return pd.DataFrame(rows)
 
 
-def histogram_frame(
-    experiment: Experiment, shown: Sequence[Detector], dataset: str, backbone: str
-) -> pd.DataFrame:
+def histogram_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
     """Histograms of the test images' scores over all seeds, of the detectors ``shown``.
 
     Columns: dataset, backbone, the detector's, ``label``, ``low``, ``high``, ``count``. The bins of a
     detector are of equal width, from its lowest score to its highest.
     """
     rows = []
-    for detector, where in _run(experiment, shown, dataset, backbone):
-        of_seeds = scores_of(experiment, detector, "test")
-        scores, labels = (np.concatenate(part) for part in zip(*of_seeds, strict=True))
+    for detector, where in run.asked(shown):
+        found = run.of(detector, "test")
+        scores, labels = (np.concatenate(part) for part in zip(*found, strict=True))
         edges = np.linspace(scores.min(), scores.max(), BINS + 1)
         for label, chosen in (("normal", ~labels), ("anomalous", labels)):
             counts, _ = np.histogram(scores[chosen], edges)
             for low, high, count in zip(edges, edges[1:], counts, strict=False):
                 rows.append({**where, "label": label, "low": low, "high": high, "count": int(count)})
     return pd.DataFrame(rows)
-
-
-def _run(
-    experiment: Experiment, shown: Sequence[Detector], dataset: str, backbone: str
-) -> Iterator[tuple[Detector, dict[str, Any]]]:
-    """Those detectors of ``shown`` that were run, and the columns that say whose a row is."""
-    for detector in shown:
-        if detector in experiment.detectors:
-            yield detector, {"dataset": dataset, "backbone": backbone, **detector.row()}
