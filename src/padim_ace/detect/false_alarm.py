@@ -19,9 +19,10 @@ and the rate is the mean of that chance over β. One direction has a sign, and s
   :math:`E \sim \chi^2_d` where the covariance is known (N infinite).
 - ACE's square is :math:`\mathrm{Beta}(r / 2, (d - r) / 2)` where the covariance is known.
 - The same holds for a *pooled* signature. Its directions are fixed in the space that the estimated covariance
-  whitens; there an embedding points anywhere, however long it is. That is exact on the average over
-  directions; for one of them the rate is off by some tenths of itself where N is near 1.5 d, by less where N
-  is larger. The GLRT's square is ACE's times :math:`E / (N + E)`: the rate is a mean over b.
+  whitens; there an embedding points anywhere, however long it is. The GLRT's square is ACE's times
+  :math:`E / (N + E)`: the rate is a mean over b. That is exact on the average over directions. The rate of a
+  single one is lower where it lies along the features that a Cholesky factor takes first, and higher, up to
+  that of a fixed signature, along the last: little where N is many times d, nothing for a shared background.
 
 Sources: Kelly (1986) for the GLRT; Kraut, Scharf and McWhorter (2001) for ACE and subspaces; Frontera-Pons,
 Pascal and Ovarlez (2014, arXiv:1404.2977) for the estimated mean.
