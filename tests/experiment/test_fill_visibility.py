@@ -92,7 +92,8 @@ def dataset(tmp_path):
             cv2.imwrite(str(tmp_path / f"{label}/{pair.name}.png"), getattr(pair, label))
             mask = f"masks/{pair.name}.png" if label == "anomalous" else ""
             split = "test" if number % 2 else "train"
-            rows.append([f"{label}/{pair.name}.png", split, label, mask, "texture", "", 100, 90, ""])
+            row = [f"{label}/{pair.name}.png", split, label, mask, "", "texture", pair.name, "", 100, 90, ""]
+            rows.append(row)
         cv2.imwrite(str(tmp_path / f"masks/{pair.name}.png"), pair.filled.astype(np.uint8) * 255)
     pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "manifest.csv", index=False)
     return PreparedDataset.open(tmp_path)
