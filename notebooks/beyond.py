@@ -8,7 +8,7 @@
 #
 # :::{admonition} This notebook
 # :class: dropdown note
-# Reads `scores.csv`, `supervision.csv`, `selection.csv`, `areas.csv` and the provenance in `results/paper`; writes
+# Reads `scores.csv`, `supervision.csv`, `selection.csv` and the provenance in `results/paper`; writes
 # nothing. Needs no image and no GPU; takes about 6 s.
 # :::
 
@@ -28,11 +28,11 @@ from padim_ace.report import beyond, figures, html_tables
 
 folder = Path(results)
 scores = read_scores(folder / "scores.csv").query("backbone == @backbone and protocol == 'paper'")
-few, selection, areas = (
+few, selection = (
     pd.read_csv(folder / f"{name}.csv", keep_default_na=False).query(
         "backbone == @backbone and protocol == 'paper'"
     )
-    for name in ("supervision", "selection", "areas")
+    for name in ("supervision", "selection")
 )
 auroc = beyond.comparison(scores, beyond.AUROC)
 drawn, alt = beyond.gain_figure(auroc)
@@ -165,14 +165,6 @@ display(Markdown(said))
 # %% [markdown]
 # ## Where it still fails
 #
-# **Small targets.** The anomalous test images in four groups of equally many by the part of the image that their targets cover; each
-# group against all normal test images. In both preparations of SSDD every signature finds the smallest quarter the hardest or nearly so;
-# PaDiM's distance cares less for the size.
-
-# %% tags=["hide-input"]
-beyond.areas_table(areas, "Image AUROC, %, by the part of the image that is target.", "beyond_areas")
-
-# %% [markdown]
 # **The pixels of MSTAR.** Signatures pooled without masks fall behind PaDiM there, those with masks gain most. [](localisation.md) shows why, in a book built
 # with the images: the mask that counts as truth is the k-means's own, vehicle *and* shadow, and in some chips a patch of ground taken for
 # shadow. The target subspace's heat map fills the vehicle and leaves the shadow dark; mined patches are the bright ones. A signature

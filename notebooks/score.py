@@ -127,7 +127,7 @@ parameters = {
 seconds = time.perf_counter() - start
 origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
 results.write_json(origin, folder / "provenance.json")
-paper, scenes = (ImageScores.of_run(experiment, dataset, backbone, name) for name in ("paper", "scenes"))
+paper = ImageScores.of_run(experiment, dataset, backbone, "paper")
 tables = {
     "supervision": few,
     "validation": validation,

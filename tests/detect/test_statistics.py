@@ -3,6 +3,7 @@
 import numpy as np
 import oracles
 import pytest
+import spectral
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +86,37 @@ def test_mahalanobis_and_kellys_statistic_against_the_oracle():
         s @ precision @ (r - mean) / np.sqrt(length * (50 + (r - mean) @ precision @ (r - mean))) for r in x
     ]
     np.testing.assert_allclose(glrt(projection[..., 0], energy, group.energy[:, :1], 50)[0], expected)
+
+
+def measured(background, x, white):
+    """Projections on the signature's directions, given white, and the energy."""
+    group = Full(background.whitening, SHAPE).prepare_whitened([white.T[None]])
+    energy, (projections,) = Full(background.whitening, SHAPE).measure(
+        background.centre([torch.tensor(x)[None]]), [group]
+    )
+    return projections, energy, group.energy[:, :1]
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_the_statistics_against_spectral_python(dimensions):
+    """It takes targets that are not centred yet, squares ACE and RX, and divides the matched filter by S."""
+    normal, x, _ = problem(4)
+    background = background_of(normal, regularisation=0)
+    stats = spectral.GaussianStats(normal.mean(0), np.cov(normal.T))
+    targets = np.random.default_rng(5).normal(size=(dimensions, D))
+    white = background.whitening.own[0][0] @ torch.tensor(targets - stats.mean).T
+    if dimensions == 1:
+        projection, energy, length = measured(background, x, white)
+        scores = ace(projection[..., 0], energy, length)[0]
+        matched = spectral.matched_filter(x[None], targets[0], stats)
+        np.testing.assert_allclose(projection[0, :, 0] / length[0], matched)
+        np.testing.assert_allclose(scores.sign(), np.sign(matched))
+        np.testing.assert_allclose(mahalanobis(energy)[0] ** 2, spectral.rx(x[None], background=stats)[0])
+        targets = targets[0]
+    else:
+        detector = Detector("ace", signature="subspace", dimensions=dimensions)
+        scores = patch_scores(detector, *measured(background, x, torch.linalg.qr(white).Q), 50)[0]
+    np.testing.assert_allclose(scores**2, spectral.ace(x[None], targets, stats)[0])
 
 
 def test_vanishing_embeddings_and_signatures_score_zero():

@@ -79,7 +79,7 @@ def project(tmp_path_factory):
         apply(block, root)
     settings = yaml.safe_load((root / "config/demo.yaml").read_text())
     assert "moon" in settings["datasets"] and len(settings["backbones"]) == 2
-    settings |= {"datasets": {"moon": {}, "demo_sea": {"scenes": 24}}, "erased": {"demo_sea": 1}}
+    settings |= {"datasets": {"moon": {}, "demo_sea": {"scenes": 24}}, "erased": ["demo_sea"]}
     settings |= {"seeds": [0], "image_size": 128}
     (root / "config/demo.yaml").write_text(yaml.safe_dump(settings))
     moon(root / "data/Moon")

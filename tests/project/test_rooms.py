@@ -64,7 +64,7 @@ def test_a_room_imports_only_what_it_may(room):
 
 
 def test_the_detector_needs_only_what_it_says():
-    known = {"torch", "timm", "numpy", "jaxtyping", "safetensors", "lazy_loader", "padim_ace"}
+    known = {"torch", "timm", "numpy", "scipy", "jaxtyping", "safetensors", "lazy_loader", "padim_ace"}
     names = {name.partition(".")[0] for path in modules("detect") for name in imported(path)}
     assert names - set(sys.stdlib_module_names) <= known
 

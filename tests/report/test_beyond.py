@@ -73,17 +73,6 @@ def test_a_choice_is_counted_once_per_seed():
     assert read.rows == [["Dataset", "4 patches mined", "16 patches mined"], ["SSDD by masks", "2", "1"]]
 
 
-def test_sizes_of_targets_stand_in_their_columns():
-    frame = pd.concat(
-        rows(PADIM, VALUES - group / 100).assign(group=group, low=group / 4, high=(group + 1) / 4)
-        for group in range(4)
-    )
-    read = Read(beyond.areas_table(frame.rename(columns={"value": "auroc"}), "caption", "name"))
-    assert read.rows[0][3:] == ["smallest quarter", "quarter 2", "quarter 3", "largest quarter"]
-    assert read.rows[1][3:] == [f"{mean}.0 ± 2.0" for mean in (90, 89, 88, 87)]
-    assert "25.00% to 50.00%" in read.titles[1, 4]
-
-
 def test_few_images():
     few = pd.concat(rows(MINED, VALUES + g, images=n) for n, g in ((1, -0.1), (5, -0.01), (20, 0.01)))
     found = beyond.by_images(few, scores(0.02), COLUMN)

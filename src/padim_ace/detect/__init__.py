@@ -1,6 +1,6 @@
 """The detector alone: a background, a target signature, a statistic, and the torch module that joins them.
 
-It needs torch, timm, numpy and jaxtyping, and nothing of the rest of this package.
+It needs torch, timm, numpy, scipy and jaxtyping, and nothing of the rest of this package.
 """
 
 import lazy_loader
@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "registry": ["BACKBONES", "BACKGROUNDS", "COVARIANCES", "SIGNATURES", "STATISTICS"],
         "detector": ["PADIM", "Detector"],
+        "false_alarm": ["false_alarm_rate", "false_alarm_threshold"],
         "statistics": ["ace", "glrt", "mahalanobis", "patch_scores"],
         "backbones": ["Backbone", "WeightsError", "load_backbone"],
         "embedding": ["Embedder", "FeatureSubset"],

@@ -162,10 +162,6 @@ class PreparedDataset:
             mask = F.interpolate(mask[None, None], size=size, mode="nearest")[0, 0]
         return mask > 0
 
-    def areas(self, size: tuple[int, int]) -> Float[np.ndarray, " image"]:
-        """The part of each image that is target, at ``size`` rows and columns; 0 where there is none."""
-        return np.array([self.mask(i, size).float().mean().item() for i in range(len(self))])
-
     @property
     def has_masks(self) -> bool:
         """Whether every anomalous image has a mask; pixel metrics need them."""

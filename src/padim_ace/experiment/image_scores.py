@@ -1,5 +1,4 @@
-"""What is kept of a run's image scores: their histograms, what anomalib's clamp does to AUROC (D10), and how
-AUROC depends on the size of the target."""
+"""What is kept of a run's image scores: their histograms, and what anomalib's clamp does to AUROC (D10)."""
 
 from __future__ import annotations
 
@@ -118,30 +117,4 @@ def histogram_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame
             counts, _ = np.histogram(scores[chosen], edges)
             for low, high, count in zip(edges, edges[1:], counts, strict=False):
                 rows.append({**where, "label": label, "low": low, "high": high, "count": int(count)})
-    return pd.DataFrame(rows)
-
-
-def area_frame(
-    run: ImageScores, shown: Sequence[Detector], areas: Float[np.ndarray, " image"], groups: int = 4
-) -> pd.DataFrame:
-    """Image AUROC by the size of the target, by seed, for the detectors ``shown``.
-
-    The anomalous test images of all seeds are divided by area into ``groups`` of equally many; each group
-    stands against all normal test images of its seed. Columns: dataset, backbone, protocol, the detector's,
-    seed, ``group`` (0 has the smallest targets), ``low``, ``high`` (its least and largest area), ``auroc``.
-    ``areas`` are those of the targets of each image, as a part of the image; 0 where there is none.
-    """
-    judged = run.anomalous & (run.roles == "test").any(0)
-    edges = np.quantile(areas[judged], np.linspace(0, 1, groups + 1))
-    group_of = np.clip(np.searchsorted(edges, areas, side="right") - 1, 0, groups - 1)
-    rows = []
-    for detector, where in run.asked(shown):
-        scores = run.scores[:, run.detectors.index(detector)]
-        for seed, of_seed, roles in zip(run.seeds, scores, run.roles, strict=True):
-            for group in range(groups):
-                members = (roles == "test") & (~run.anomalous | (group_of == group))
-                if run.anomalous[members].any():
-                    auroc = image_metrics(of_seed[members], run.anomalous[members])["auroc"]
-                    sizes = {"group": group, "low": edges[group], "high": edges[group + 1], "auroc": auroc}
-                    rows.append({**where, "seed": seed, **sizes})
     return pd.DataFrame(rows)

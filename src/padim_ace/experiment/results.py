@@ -30,7 +30,6 @@ JOINED = {
     "validation.csv": "what the validation images say of the recommended detector and of changes to it",
     "clamp.csv": "image AUROC of clamped scores",
     "histograms.csv": "histograms of image scores",
-    "areas.csv": "image AUROC by the size of the target",
 }
 """The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {

@@ -122,25 +122,6 @@ def wins(frame: pd.DataFrame) -> pd.DataFrame:
     return counts.sort_values(["above PaDiM", "below"], ascending=[False, True], ignore_index=True)
 
 
-def areas_table(areas: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw the rows of ``areas.csv``: a line per dataset and detector, a column per group of sizes."""
-    groups = sorted(areas["group"].unique())
-    heads = ["smallest quarter", *(f"quarter {group + 1}" for group in groups[1:-1]), "largest quarter"]
-    keys = ["dataset", "detector", "signature"]
-    lines = []
-    for (dataset, detector, signature), rows in areas.groupby(keys, sort=False):
-        line: dict[str, Any] = {"Dataset": dataset_title(dataset), "Detector": STATISTICS[detector].title}
-        line["Signature"] = signature or "–"
-        for group, head in zip(groups, heads, strict=True):
-            part = rows[rows["group"] == group]
-            found = summarise(select(part, "auroc"))
-            share = f"{part['low'].iloc[0]:.2%} to {part['high'].iloc[0]:.2%}"
-            title = f"targets cover {share} of the image"
-            line[head] = Cell(spread_text(found.mean, found.half, ".1f"), title=title)
-        lines.append(line)
-    return table(pd.DataFrame(lines), caption, name, data=areas)
-
-
 def selection_table(selection: pd.DataFrame, caption: str, name: str) -> HTML:
     """Draw the rows of ``selection.csv``: how many seeds chose each number, by dataset."""
     kinds = {"mined": "patches mined", "subspace": "dimensions"}

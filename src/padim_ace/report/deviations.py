@@ -124,10 +124,5 @@ FILL = {
     "correlation_fill": "correlation of neighbouring pixels, fill",
     "window_auroc": "AUROC, windows of fill against windows of background",
     "image_auroc": "AUROC, anomalous images against normals, by the least correlated window",
-    "padim_image_auroc": "PaDiM: image AUROC, normals with a second fill against the same without",
-    "padim_pixel_auroc": "PaDiM: pixel AUROC of the second fill",
-    "padim_pixel_auroc_before": "PaDiM: pixel AUROC of the same place without it",
-    "images": "pairs of an image and its copy without the target",
-    "padim_images": "PaDiM: test normals with a second fill",
 }
 """What ``fill.csv`` measures, in words."""
