@@ -27,6 +27,7 @@ from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.fill_visibility import FILL, correlation_measures, padim_measures, pairs, thinned
+from padim_ace.experiment.provenance import provenance
 from padim_ace.experiment.results import write_csv
 from padim_ace.report import html_tables
 
@@ -47,4 +48,7 @@ for folder, step in zip(prepared, every, strict=True):
 frame = pd.DataFrame(rows, columns=list(FILL))
 write_csv(frame, Path(results) / "fill.csv")
 wide = frame.pivot(index="measure", columns="dataset", values="value").reset_index()
-html_tables.table(wide, "How well the fill is told from background.", "fill", ".3f")
+html_tables.table(wide, "How well the fill is told from background.", "fill", form=".3f")
+
+# %% tags=["remove-input"]
+html_tables.sources([provenance(parameters={}, inputs={}, device="cpu", seconds=0)])

@@ -51,7 +51,7 @@ FRAME = pd.DataFrame(
 
 
 def test_a_frame_is_drawn_as_it_is():
-    read = Read(table(FRAME, "caption", "name", ".1f"))
+    read = Read(table(FRAME, "caption", "name", form=".1f"))
     assert read.rows[0] == ["Model", "AUROC", "train, normal", "all"]
     assert read.rows[1:] == [["<b>", "98.5 ± 0.2", "3", "0.1"], ["<b>", "−1.2", "40", "–"]]
     assert read.bold == {(1, 1)} and read.titles == {(1, 1): 'is "best"'}

@@ -161,7 +161,7 @@ def effects_figure(effects: pd.DataFrame) -> tuple[Figure, str]:
                 rows = part[part["direction"] == direction]
                 y = [-names.index(name) + shift for name in rows["deviation"]]
                 axis.errorbar(
-                    rows["effect"], y, xerr=rows["std"].fillna(0), fmt=marker, color=colour, ms=5, capsize=2,
+                    rows["effect"], y, xerr=rows["half"].fillna(0), fmt=marker, color=colour, ms=5, capsize=2,
                     label=label,
                 )  # fmt: skip
                 listed = ", ".join(f"{r.deviation} {r.effect:+.1f}" for r in rows.itertuples())
