@@ -8,8 +8,8 @@
 #   tests at 5 %. Five points are what the tables of this literature treat as a difference between detectors; the margin was
 #   fixed before any verdict was drawn by it, and is the same for every row;
 # - **differs**: it does not, and it excludes zero. The letter leads to what is known to set the two apart, below the table;
-# - **inconclusive**: neither; *would decide* says how many seeds here, or else how many runs of the paper's, would have
-#   made it one or the other if means and spreads stayed as they are; where neither alone would, what each leaves;
+# - **inconclusive**: neither. *Would decide* says how many seeds here, or else how many runs of the paper's, would have made it
+#   one or the other with means and spreads as they are, and how much of the interval *stays* however many seeds there are;
 # - **not run**: weights or data were not at hand, and the letter leads to which, and how to run it.
 #
 # Here a number is the mean over all seeds. The paper gives the mean and the standard deviation of three runs, and no more: its

@@ -101,7 +101,7 @@ def test_as_many_seeds_or_runs_as_would_decide_decide_and_one_less_does_not():
     said = published.verdict(77.75, 6.35, ten(85.09, 6.23), "image").would_decide
     runs, _, why = said.partition(" ")
     left = min(half(6.35, 3, 6.23, n) for n in range(11, 200))
-    assert why == f"runs of the paper's (however many seeds, ±{left:.1f} is left)"
+    assert why == f"runs of the paper's (±{left:.1f} stays)"
     assert decided(7.34, 6.35, int(runs), 6.23, 10) and not decided(7.34, 6.35, int(runs) - 1, 6.23, 10)
     both = published.verdict(94.25, 4.56, ten(88.69, 6.84), "pixel").would_decide
     none = published.verdict(71.79, 7.42, ten(69.35, 15.61), "image").would_decide

@@ -44,7 +44,7 @@ def test_the_table_says_what_supervision_each_row_uses_and_marks_the_best_and_th
     assert masked[:3] == ["ACE, shared background", "masked", "masks"]
     assert "▲" not in padim[3] + mean[3] and "▼" in mean[3] and "▲" in mined[3] and "▲" in masked[3]
     assert masked[3].startswith("95.0 ± 2.5") and read.bold == {(4, 3)}
-    assert read.titles[3, 3] == "+1.00 ± 0.20 over PaDiM on the same 5 seeds"
+    assert read.titles[3, 3] == "+1.00 ± 0.25 over PaDiM on the same 5 seeds"
 
 
 def test_wins_and_losses_of_one_detector_over_the_columns():

@@ -160,6 +160,11 @@ def test_a_ledger_of_the_papers_own_numbers_is_reproduced_and_of_perturbed_ones_
     assert set(ledger.ledger(one_each, scores.iloc[:0])["verdict"]) == {"not run"}
 
 
+def test_the_page_and_the_legend_state_the_margin_that_decides():
+    assert set(published.MARGINS.values()) == {5} and "±5 points of pixel AUROC" in tables.BESIDE
+    assert "lies within ±5 points" in (ROOT / "notebooks/ledger.py").read_text()
+
+
 def test_the_papers_ssdd_is_compared_with_ours_prepared_by_k_means():
     cells = PAPER[(PAPER["table"] == 1) & (PAPER["dataset"] == "ssdd") & (PAPER["model"] == "padim")]
     cells = cells.assign(std=1.0)

@@ -130,7 +130,7 @@ def _would_decide(difference: float, margin: float, paper: tuple[float, int], he
     )
     if fewest_seeds:
         return f"{fewest_seeds} seeds"
-    left = f"however many seeds, ±{min(seeds.values()):.1f} is left"
+    left = f"±{min(seeds.values()):.1f} stays"  # however many seeds
     if fewest_runs:
         return f"{fewest_runs} runs of the paper's ({left})"
     return f"{'more runs on both sides' if decided else 'only more images'} ({left})"

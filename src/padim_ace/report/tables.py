@@ -211,7 +211,7 @@ def difference_cell(row: Any) -> Cell:
     """A row's difference to the paper with its 90 % interval, and the mark of the verdict."""
     if pd.isna(row.difference):
         return Cell("–")
-    text = f"{spread_text(row.difference, row.difference_half, '+.2f')} {MARKS[row.verdict]}"
+    text = f"{spread_text(row.difference, row.difference_half, '+.1f')} {MARKS[row.verdict]}"
     would = f"; {row.would_decide} would decide" if row.would_decide else ""
     return Cell(text, title=f"{row.verdict}{would}", kind=row.verdict)
 
