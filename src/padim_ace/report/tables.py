@@ -163,7 +163,7 @@ ALONE = (
     "Mean ± standard deviation over the seeds, in percent; the highest mean of a column in bold. Hold the "
     "pointer over a number for the 95 % interval of the mean; the CSV holds everything."
 )
-WITHIN = " and ".join(f"±{margin:g} points of {level} AUROC" for level, margin in paper.MARGINS.items())
+WITHIN = "±{image:g} points of image and ±{pixel:g} of pixel AUROC".format_map(paper.MARGINS)
 BESIDE = (
     "The paper's are over three runs. A difference stands with its 90 % interval: ✓ it lies within "
     f"{WITHIN}, ≠ it does not and excludes zero, ~ neither."
