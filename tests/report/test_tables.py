@@ -161,7 +161,8 @@ def test_a_ledger_of_the_papers_own_numbers_is_reproduced_and_of_perturbed_ones_
 
 
 def test_the_page_and_the_legend_state_the_margin_that_decides():
-    assert set(published.MARGINS.values()) == {5} and "±5 points of image and ±5 of pixel AUROC" in tables.BESIDE
+    assert set(published.MARGINS.values()) == {5}
+    assert "±5 points of image and ±5 of pixel AUROC" in tables.BESIDE
     assert "lies within ±5 points" in (ROOT / "notebooks/ledger.py").read_text()
 
 
