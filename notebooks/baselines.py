@@ -67,11 +67,12 @@ results.write_json(origin, folder / "provenance.json")
 results.write_scores(frame, folder / "scores.csv")
 
 # %% [markdown]
-# AUROC on the test split in %, mean over the seeds, and what was not run.
+# AUROC on the test images in %, mean over the seeds, and what was not run.
 
 # %% tags=["hide-input"]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
-shown = auroc.pivot_table(index="detector", columns="level", values="value", sort=False).reset_index()
+columns = ["protocol", "detector"]
+shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
 shown = shown.rename(columns=str.capitalize)
 display(html_tables.table(shown, "AUROC in %.", f"baselines_{dataset}", form=".1f"))
 if len(missing):

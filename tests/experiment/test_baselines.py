@@ -1,4 +1,5 @@
 import json
+from dataclasses import astuple
 
 import cv2
 import huggingface_hub
@@ -15,6 +16,7 @@ from padim_ace.experiment import anomalib_baselines as models
 from padim_ace.experiment import baselines, rx, rx_run
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
+from padim_ace.experiment.protocols import Draw
 from padim_ace.experiment.results import SCORES, read_scores, write_scores
 
 SIZE = (128, 128)
@@ -41,7 +43,20 @@ def dataset(tmp_path_factory):
             cv2.imwrite(str(root / f"{label}/{number}.png"), image.clip(0, 255).astype(np.uint8))
             split = "test" if number < 6 else "train"
             masked = f"masks/{number}.png" if mask.any() else ""
-            rows.append([f"{label}/{number}.png", split, label, masked, "speckle", "", width, height, ""])
+            row = [
+                f"{label}/{number}.png",
+                split,
+                label,
+                masked,
+                "",
+                "speckle",
+                str(number),
+                "",
+                width,
+                height,
+                "",
+            ]
+            rows.append(row)
     pd.DataFrame(rows, columns=COLUMNS).to_csv(root / "manifest.csv", index=False)
     return PreparedDataset.open(root)
 
@@ -63,8 +78,8 @@ def _value(frame, seed, level, metric="auroc"):
 def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dataset):
     tally = rx_run.run_rx(dataset, SETTINGS)
     frame = tally.frame([{"detector": "rx"}, {"detector": "rx_shared"}])
-    for seed in SETTINGS.seeds:
-        roles = dataset.draw_roles(seed)
+    for draw_number, draw in enumerate(tally.draws):
+        roles = dataset.draw_roles(draw.seed, draw.protocol)
         train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
         vectors = torch.cat([rx.neighbourhoods(dataset.image(i, SIZE)) for i in train])
         background = rx.shared_background(*rx.products(vectors))
@@ -77,20 +92,20 @@ def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dat
                 ]
             )
             masks = np.stack([dataset.mask(i, SIZE).numpy() for i in test])
-            rows = frame[frame["detector"] == name]
-            found = tally.image[seed, number, test]  # seeds 0, 1 are rows 0, 1
+            rows = frame[(frame["detector"] == name) & (frame["protocol"] == draw.protocol)]
+            found = tally.image[draw_number, number, test]
             np.testing.assert_allclose(found, maps.max((1, 2)), rtol=1e-3)
             expected = roc_auc_score(dataset.anomalous[test], maps.max((1, 2)))
-            assert _value(rows, seed, "image") == pytest.approx(expected, abs=1e-9)
+            assert _value(rows, draw.seed, "image") == pytest.approx(expected, abs=1e-9)
             expected = roc_auc_score(masks.ravel(), maps.ravel())
-            assert _value(rows, seed, "pixel") == pytest.approx(expected, abs=1e-3)
+            assert _value(rows, draw.seed, "pixel") == pytest.approx(expected, abs=1e-3)
 
 
 def test_dfm_is_anomalibs_model_on_the_same_images_whatever_shares_its_backbone(dataset):
     torch.manual_seed(0)
     model = models.load_dfm(pre_trained=False)
     tally = models.run_dfm(dataset, SETTINGS, model)
-    roles = dataset.draw_roles(1)
+    roles = dataset.draw_roles(*astuple(tally.draws[1])[::-1])
     train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
     alone = model.model  # fitted again by anomalib's own forward, on this seed alone
     with torch.inference_mode():
@@ -128,14 +143,15 @@ def test_winclip_scores_an_image_alike_for_all_seeds(dataset, tmp_path, monkeypa
     torch.manual_seed(0)
     model = models.load_winclip()
     tally = models.run_winclip(dataset, SETTINGS, model)
-    test = [np.flatnonzero(roles == "test") for roles in tally.roles]
+    first, second = (tally.draws.index(Draw("paper", seed)) for seed in SETTINGS.seeds)
+    test = [np.flatnonzero(tally.roles[number] == "test") for number in (first, second)]
     both = np.intersect1d(*test)
     assert len(both)
-    np.testing.assert_array_equal(tally.image[0, 0, both], tally.image[1, 0, both])
+    np.testing.assert_array_equal(tally.image[first, 0, both], tally.image[second, 0, both])
     one = int(test[0][0])
     with torch.inference_mode():
         expected = model.model(models.prepared_images(dataset, [one], model.pre_processor)).pred_score
-    assert tally.image[0, 0, one] == pytest.approx(float(expected), rel=1e-4)
+    assert tally.image[first, 0, one] == pytest.approx(float(expected), rel=1e-4)
     assert set(tally.frame([{}])["level"]) == {"image", "pixel"}
 
 
@@ -153,7 +169,7 @@ def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path):
     write_scores(frame, tmp_path / "scores.csv")
     found = read_scores(tmp_path / "scores.csv")
     assert set(found["detector"]) == {"rx", "rx_shared"} and list(found.columns) == list(SCORES)
-    assert len(found) == 2 * 2 * 7  # detectors × seeds × (3 image and 4 pixel metrics)
+    assert len(found) == 2 * 2 * 2 * 7  # detectors × protocols × seeds × (3 image and 4 pixel metrics)
     assert list(missing) == list(baselines.NOT_RUN)
     assert missing[["dataset", "detector", "backbone"]].to_numpy().tolist() == [
         ["speckle", "dfm", "resnet50"],

@@ -20,6 +20,7 @@ from padim_ace.detect.backbones import WeightsError
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
 Model = Any
@@ -83,11 +84,11 @@ def require_weights(model: str, repository: str) -> None:
 
 
 def run_dfm(dataset: PreparedDataset, settings: Settings, model: Model) -> Tally:
-    """DFM, fitted for each seed on its training normals.
+    """DFM, fitted for each draw on its training normals.
 
-    The backbone sees each image once; its pooled features (16,384 numbers an image) are kept for all seeds.
+    The backbone sees each image once; its pooled features (16,384 numbers an image) are kept for all draws.
     """
-    tally = Tally(dataset, settings.seeds, [False], settings.device)
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False], settings.device)
     model = model.to(settings.device)
     wanted = np.union1d(tally.with_role("train"), tally.with_role("test"))
     parts = []
@@ -110,14 +111,14 @@ def run_dfm(dataset: PreparedDataset, settings: Settings, model: Model) -> Tally
 
 
 def run_winclip(dataset: PreparedDataset, settings: Settings, model: Model) -> Tally:
-    """WinCLIP, zero-shot: no training images, so that an image's score is the same for all seeds."""
-    tally = Tally(dataset, settings.seeds, [False], settings.device)
+    """WinCLIP, zero-shot: no training images, so that an image's score is the same for all draws."""
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False], settings.device)
     model = model.to(settings.device)
     with torch.inference_mode():
         for index in _groups(tally.with_role("test"), settings.batch_size, "WinCLIP, score"):
             images = prepared_images(dataset, index, model.pre_processor).to(settings.device)
             found = model.model(images)
-            for number in range(len(tally.seeds)):
+            for number in range(len(tally.draws)):
                 chosen = tally.members(number, index)
                 if len(chosen):
                     scores, maps = found.pred_score[chosen], found.anomaly_map[chosen]

@@ -6,8 +6,9 @@ import math
 
 from scipy.special import stdtrit
 
-TEST_PER_TRAIN = 0.1 / 0.8
-"""Normal images that a split tests on, for each that it trains on."""
+from padim_ace.experiment.protocols import TEST_SHARE, TRAIN_SHARE
+
+TEST_PER_TRAIN = TEST_SHARE / TRAIN_SHARE
 
 
 def half_width(confidence: float, *means: tuple[float, int]) -> float:

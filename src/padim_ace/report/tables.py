@@ -112,7 +112,7 @@ def compare(
     for setting in settings:
         for level in LEVELS:
             where = {**setting.row(), "dataset": dataset, "level": level, "metric": "auroc"}
-            values = select(scores, **where)
+            values = select(scores, protocol="paper", **where)
             cell = _published_cell(cells, setting, where) if setting.model else None
             if cell is not None or (len(values) and not setting.aggregation):
                 rows.append(_compared(setting, where, cell, values, not_run or {}))
