@@ -71,12 +71,15 @@ results.write_scores(frame, folder / "scores.csv")
 
 # %% tags=["hide-input"]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
-shown = auroc.pivot_table(
-    index=["protocol", "detector"], columns="level", values="value", sort=False
-).reset_index()
-display(html_tables.table(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f"))
+columns = ["protocol", "detector"]
+shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
+shown = shown.rename(columns=str.capitalize)
+display(html_tables.table(shown, "AUROC in %.", f"baselines_{dataset}", form=".1f"))
 if len(missing):
     left_out = missing.rename(columns=str.capitalize)
     display(html_tables.table(left_out, "Not run here.", f"not_run_{dataset}"))
 else:
     display(Markdown("Everything was run."))
+
+# %% tags=["remove-input"]
+html_tables.sources([origin])

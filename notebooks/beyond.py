@@ -40,7 +40,7 @@ figures.show(
     drawn,
     alt,
     "Gain over PaDiM by signature, background per patch: mean of the paired differences over the seeds, with its "
-    "95 % t-interval. Only <em>masked</em> needs masks. The paper's mean signature is in the table; here it would leave no "
+    "95 % interval. Only <em>masked</em> needs masks. The paper's mean signature is in the table; here it would leave no "
     "room for the others.",
 )
 
@@ -99,13 +99,13 @@ beyond.selection_table(selection, "Seeds by what their validation images chose."
 # %% [markdown]
 # ## Table 1 with intervals
 #
-# AUROC in percent, mean and half-width of the 95 % t-interval over the seeds. ▲: above PaDiM by more than the 95 % interval of the
-# paired difference. Rows that need more supervision are not comparable with rows that need less, and the
+# AUROC in percent, mean and half-width of the 95 % [interval](#intervals) over the seeds. ▲: above PaDiM by more than the 95 %
+# interval of the paired difference, ▼: below. Rows that need more supervision are not comparable with rows that need less, and the
 # column says which is which. The paper gives no pixel AUROC of MSTAR, whose masks are those of the k-means itself.
 
 # %% tags=["hide-input"]
 columns = [*beyond.AUROC, ("mstar", "pixel", "auroc")]
-caption = "AUROC, %. Best of a column in bold."
+caption = "AUROC, %. Highest mean of a column in bold."
 beyond.comparison_table(beyond.comparison(scores, columns), caption, "beyond_auroc")
 
 # %% [markdown]
@@ -151,15 +151,15 @@ display(html_tables.table(beyond.wins(small), caption, "beyond_wins_pixels"))
 # %% tags=["hide-input"]
 columns = [column for column in beyond.AUROC if column[0] in set(few["dataset"])]
 enough = {
-    beyond.column_title(column): next((n for n, (_, gain) in found.items() if gain.mean > 0), "no number")
+    beyond.column_title(column): next((n for n, (_, gain) in found.items() if gain.above), "no number")
     for column in columns
     for found in [beyond.by_images(few, scores, column)]
 }
 fewest = "; ".join(f"{column}: {number}" for column, number in enough.items())
-said = f"The fewest with which the mean AUROC of ACE over the seeds is above PaDiM's: {fewest}."
+said = f"The fewest with which ACE is above PaDiM by more than the 95 % interval: {fewest}."
 drawn = beyond.supervision_figure(few, scores, columns)
 alt = f"AUROC of ACE by the number of anomalous images, with PaDiM's as a line. {said}"
-display(figures.show(drawn, alt, "Mean over seeds with 95 % t-intervals; the line and band are PaDiM."))
+display(figures.show(drawn, alt, "Mean over seeds with 95 % intervals; the line and band are PaDiM."))
 display(Markdown(said))
 
 # %% [markdown]

@@ -67,7 +67,7 @@ clamp, histograms = (rows[rows["backbone"] == backbone] for rows in (clamp, hist
 # %% tags=["hide-input"]
 effects = deviations.effects(scores, ["mstar", "ssdd"], backbone)
 caption = (
-    "Change of AUROC in points (mean ± standard deviation over the seeds, paired) when one deviation is corrected in the "
+    "Change of AUROC in points (paired over the seeds, ± half its 95 % interval) when one deviation is corrected in the "
     "published code, or introduced in the detector as it is meant."
 )
 deviations.effects_table(effects, caption, "deviations")
@@ -232,7 +232,8 @@ html_tables.table(wide, "How well the fill is told from background, as fractions
 # %% tags=["hide-input"]
 removal = deviations.removal_effect(scores, paper, backbone)
 caption = (
-    "SSDD with its targets removed by its masks and by k-means: AUROC in %, difference in points (paired)."
+    "SSDD with its targets removed by its masks and by k-means: AUROC in %, mean ± standard deviation; difference "
+    "in points, paired, ± half its 95 % interval."
 )
 html_tables.table(removal, caption, "ssdd_removal")
 

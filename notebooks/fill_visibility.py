@@ -19,6 +19,7 @@ import pandas as pd
 
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.fill_visibility import FILL, correlation_measures, pairs
+from padim_ace.experiment.provenance import provenance
 from padim_ace.experiment.results import write_csv
 from padim_ace.report import html_tables
 
@@ -30,4 +31,7 @@ rows = [
 frame = pd.DataFrame(rows, columns=list(FILL))
 write_csv(frame, Path(results) / "fill.csv")
 wide = frame.pivot(index="measure", columns="dataset", values="value").reset_index()
-html_tables.table(wide, "How well the fill is told from background.", "fill", ".3f")
+html_tables.table(wide, "How well the fill is told from background.", "fill", form=".3f")
+
+# %% tags=["remove-input"]
+html_tables.sources([provenance(parameters={}, inputs={}, device="cpu", seconds=0)])

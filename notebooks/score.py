@@ -147,4 +147,7 @@ columns = ["protocol", *results.NAMES]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
 caption = f"{dataset}, {backbone}: AUROC in %."
-html_tables.table(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", ".1f")
+html_tables.table(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", form=".1f")
+
+# %% tags=["remove-input"]
+html_tables.sources([origin])

@@ -52,7 +52,7 @@ paper = read_published(Path(published))
 not_run = read_not_run(Path(results) / "not_run.csv")
 settings = tables.table_settings(table)
 
-frame = tables.compare(settings, scores, "hrsid", paper, table, not_run)
+frame = tables.compare(settings, scores, "hrsid", published=paper, number=table, not_run=not_run)
 tables.draw(frame, f"Table {table}, HRSID", f"table_{table}_hrsid", table)
 
 # %% [markdown]

@@ -289,6 +289,7 @@ def test_a_page_of_results_ends_with_what_its_numbers_rest_on(name):
     for run in runs.values():
         assert all(value["sha256"][:12] in last for value in run["inputs"].values())
         assert run["date"][:10] in last and run["device"] in last and f"{run['seconds']:.0f} s" in last
+        assert all(run["sources"][name][:7] in last for name in ("commit", "sha256"))
     assert "torch 2" in last and 'class="page-footer"' in last
 
 

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fill_visibility": ["correlation_measures"],
         "rx": ["local_rx", "shared_rx"],
         "baselines": ["BASELINES", "run_baselines"],
+        "intervals": ["half_width"],
         "results": ["collect", "merge_scores", "read_scores", "write_scores"],
     },
 )

@@ -28,7 +28,6 @@ AUROC: list[Column] = [
     ("ssdd", "pixel", "auroc"),
 ]
 """The columns of the paper's Table 1."""
-MARK = "\N{THIN SPACE}▲"
 
 
 def column_title(column: Sequence[str]) -> str:
@@ -75,9 +74,9 @@ def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
             at = dict(zip(("dataset", "level", "metric"), column, strict=True))
             ours, padim = (select(scores, **at, **d.row()) for d in (detector, PADIM))
             mean, _, half, seeds = summarise(ours)
-            ahead, _, spread, _ = gain(ours, padim)
-            row = {**detector.row(), **at, "mean": mean, "half": half, "gain": ahead, "gain_half": spread}
-            row |= {"wins": ahead > spread, "loses": -ahead > spread, "seeds": seeds}
+            ahead = gain(ours, padim)
+            row = {**detector.row(), **at, "mean": mean, "half": half, "gain": ahead.mean}
+            row |= {"gain_half": ahead.half, "wins": ahead.above, "loses": ahead.below, "seeds": seeds}
             rows += [row] if len(ours) and len(padim) else []
     return pd.DataFrame(rows)
 
@@ -87,7 +86,7 @@ def _joined(*words: str) -> str:
 
 
 def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw a :func:`comparison`, the best of a column in bold, ▲ where it wins."""
+    """Draw a :func:`comparison`, the best of a column in bold, ▲ where it wins and ▼ where it loses."""
     best = frame.groupby(["dataset", "level", "metric"])["mean"].max()
     lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in frame.itertuples(index=False):
@@ -98,7 +97,8 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
         }
         line["Supervision"] = supervision(row.signature)
         column = (row.dataset, row.level, row.metric)
-        text = spread_text(row.mean, row.half, ".1f") + MARK * row.wins
+        mark = "\N{THIN SPACE}▲" * row.wins + "\N{THIN SPACE}▼" * row.loses
+        text = spread_text(row.mean, row.half, ".1f") + mark
         gained = spread_text(row.gain, row.gain_half, "+.2f")
         title = f"{gained} over PaDiM on the same {row.seeds} seeds"
         line[column_title(column)] = Cell(text, bool(row.mean == best[column]), title)

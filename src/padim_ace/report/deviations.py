@@ -3,7 +3,7 @@
 A deviation is switched alone in two directions: *corrected* in the published code (``published`` to
 ``published-D3``), and *introduced* in the detector as it is meant (``centred`` to ``centred+D3``). Effects
 are differences of the same seed, so that the spread of splits and features cancels in them. AUROC is in
-percent, its differences are in points, and spreads are standard deviations over the seeds.
+percent, its differences are in points and stand with their 95 % intervals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COVARIANCE = {"D1": "full", "D2": "diagonal", "D3": "full", "D4": "full", "D5": 
 """The covariance with which each deviation is measured; D2 is about the diagonal one."""
 DIRECTIONS = {"corrected": ("published", "published-"), "introduced": ("centred", "centred+")}
 """The convention before a deviation is switched, and how the one after begins."""
-EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "effect", "std", "seeds")
+EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "effect", "half", "seeds")
 
 
 def auroc(scores: pd.DataFrame, dataset: str, level: str, backbone: str, detector: Detector) -> pd.Series:
@@ -40,7 +40,7 @@ def effects(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.
 
     Returns:
         One row per dataset, level, deviation and direction: AUROC ``before`` and ``after`` over the ``seeds``
-        that have both, ``effect`` and ``std`` of their difference.
+        that have both, ``effect`` their mean difference, ``half`` the width of its 95 % interval.
     """
     rows = []
     for dataset, level, way, deviation in product(datasets, ("image", "pixel"), DIRECTIONS, COVARIANCE):
@@ -50,7 +50,7 @@ def effects(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.
         both = pd.concat(ways, axis=1, keys=["before", "after"]).dropna()
         if len(both):
             change = gain(both["after"], both["before"])
-            row = (dataset, level, deviation, way, *both.mean(), change.mean, change.std, change.seeds)
+            row = (dataset, level, deviation, way, *both.mean(), change.mean, change.half, change.seeds)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(EFFECTS))
 
@@ -62,7 +62,7 @@ def effects_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
         line = lines.setdefault((row.dataset, row.deviation), {"Dataset": dataset_title(row.dataset)})
         line |= {"Deviation": row.deviation, "Covariance": COVARIANCE[row.deviation]}
         said = f"{row.before:.2f} to {row.after:.2f}, {row.seeds} seeds"
-        cell = Cell(spread_text(row.effect, row.std, "+.1f"), title=said)
+        cell = Cell(spread_text(row.effect, row.half, "+.1f"), title=said)
         line[f"{row.level.capitalize()} AUROC, {row.direction}"] = cell
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
 
@@ -91,10 +91,10 @@ def removal_effect(scores: pd.DataFrame, paper: pd.DataFrame, backbone: str) -> 
     for detector, level in product(READINGS, ("image", "pixel")):
         ways = [auroc(scores, name, level, backbone, detector) for name in ("ssdd", "ssdd_kmeans")]
         both = pd.concat(ways, axis=1, keys=["masks", "kmeans"]).dropna()
-        both["difference"] = both["kmeans"] - both["masks"]
         if len(both):
-            forms = {"masks": ".1f", "kmeans": ".1f", "difference": "+.1f"}
-            texts = [spread_text(both[way].mean(), both[way].std(), form) for way, form in forms.items()]
+            change = gain(both["kmeans"], both["masks"])
+            texts = [spread_text(both[way].mean(), both[way].std(), ".1f") for way in both]
+            texts.append(spread_text(change.mean, change.half, "+.1f"))
             cell = cells.get((in_paper.get(detector), level), "–")
             rows.append((detector_title(detector), level, *texts, cell))
     heads = ["Detector", "Level", "By masks", "By k-means", "Difference", "Paper"]

@@ -16,7 +16,7 @@ from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
 from padim_ace.paper.detectors import ACE_MASKED, GLRT_SUBSPACE, PADIM_ACE
 from padim_ace.report.html_tables import Cell, table
-from padim_ace.report.summary import number_text, select, spread_text, summarise
+from padim_ace.report.summary import select, spread_text, summarise
 from padim_ace.report.titles import dataset_title, detector_words
 
 LEVELS = {"image": "Image AUROC", "pixel": "Pixel AUROC"}
@@ -91,6 +91,7 @@ def compare(
     settings: Iterable[Setting],
     scores: pd.DataFrame,
     dataset: str,
+    *,
     published: pd.DataFrame | None = None,
     number: int = 0,
     not_run: paper.Reasons | None = None,
@@ -102,9 +103,9 @@ def compare(
     number are left out.
 
     Returns:
-        One row per setting and level: label, reading, the paper's mean and std, ours over the first three
-        seeds, the 95 % interval over all seeds, difference, tolerance, verdict and a note. What one side does
-        not have is NaN.
+        One row per setting and level: label, reading, the paper's mean and std, ours over all seeds and the
+        95 % interval of the mean, the verdict with its difference and 90 % interval, and a note. What one
+        side does not have is NaN.
     """
     cells = pd.DataFrame() if published is None else published[published["table"] == number]
     rows = []
@@ -129,12 +130,18 @@ def _published_cell(cells: pd.DataFrame, setting: Setting, where: Mapping[str, s
     return SimpleNamespace(**rows.iloc[0].to_dict()) if len(rows) else None
 
 
+def judgement(judged: paper.Verdict) -> dict[str, Any]:
+    """The columns of a verdict."""
+    columns = {"difference": judged.difference, "difference_half": judged.half}
+    return {**columns, "verdict": judged.word, "would_decide": judged.would_decide}
+
+
 def _compared(
     setting: Setting, where: Mapping[str, str], cell: Any, values: pd.Series, not_run: paper.Reasons
 ) -> dict[str, Any]:
-    first = values.head(paper.RUNS)
-    three, every = summarise(first), summarise(values)
-    judged = paper.Verdict("not run") if cell is None else paper.verdict(cell.mean, cell.std, first)
+    ours, judged = summarise(values), paper.Verdict("not run")
+    if cell is not None:
+        judged = paper.verdict(cell.mean, cell.std, values, cell.level)
     idle = cell is not None and not len(values)  # has one line, not one per reading
     return {
         "dataset": where["dataset"],
@@ -145,23 +152,23 @@ def _compared(
         "metric": where["metric"],
         "paper_mean": float("nan") if cell is None else cell.mean,
         "paper_std": float("nan") if cell is None else cell.std,
-        "mean": three.mean,
-        "std": three.std,
-        "low": every.mean - every.half,
-        "high": every.mean + every.half,
-        "seeds": every.seeds,
-        "difference": judged.difference,
-        "tolerance": judged.tolerance,
+        **ours._asdict(),
+        **judgement(judged),
         "verdict": "" if cell is None else judged.word,
         "note": paper.why_not_run(cell, not_run) if idle else "",
     }
 
 
 ALONE = (
-    "Mean ± standard deviation over three seeds, in percent; the best of a column in bold. Hold the pointer "
-    "over a number for its 95 % interval over all seeds; the CSV holds everything."
+    "Mean ± standard deviation over the seeds, in percent; the highest mean of a column in bold. Hold the "
+    "pointer over a number for the 95 % interval of the mean; the CSV holds everything."
 )
-BESIDE = "✓: the difference is within two standard errors of the two means, ≠: it is not."
+WITHIN = "±{image:g} points of image and ±{pixel:g} of pixel AUROC".format_map(paper.MARGINS)
+BESIDE = (
+    "The paper's are over three runs. A difference stands with its 90 % interval: ✓ it lies within "
+    f"{WITHIN}, ≠ it does not and excludes zero, ~ neither."
+)
+MARKS = {"reproduced": "✓", "inconclusive": "~", "differs": "≠"}
 
 
 def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
@@ -195,17 +202,18 @@ def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
 def _here(row: Any, best: bool) -> Cell:
     if pd.isna(row.mean):
         return Cell("not run", title=row.note, kind="not-run")
-    title = f"95 % t-interval of the mean over {row.seeds} seeds: {row.low:.2f} to {row.high:.2f}"
+    ends = f"{row.mean - row.half:.2f} to {row.mean + row.half:.2f}"
+    title = f"95 % interval of the mean over {row.seeds} seeds, corrected for their overlap: {ends}"
     return Cell(spread_text(row.mean, row.std), best, title if row.seeds > 1 else "1 seed")
 
 
 def difference_cell(row: Any) -> Cell:
-    """A row's difference to the paper, with a mark that says whether it is within the tolerance."""
+    """A row's difference to the paper with its 90 % interval, and the mark of the verdict."""
     if pd.isna(row.difference):
         return Cell("–")
-    mark = "✓" if row.verdict == "reproduced" else "≠"
-    title = f"{row.verdict}: the difference is to be within ±{row.tolerance:.2f}"
-    return Cell(f"{number_text(row.difference, '+.2f')} {mark}", title=title, kind=row.verdict)
+    text = f"{spread_text(row.difference, row.difference_half, '+.1f')} {MARKS[row.verdict]}"
+    would = f"; {row.would_decide} would decide" if row.would_decide else ""
+    return Cell(text, title=f"{row.verdict}{would}", kind=row.verdict)
 
 
 def in_words(frame: pd.DataFrame) -> str:
