@@ -25,7 +25,8 @@ from padim_ace.report.titles import dataset_title
 
 scores = read_scores(Path(results) / "scores.csv")
 for dataset in sorted(set(scores["dataset"])):
-    frame = tables.compare(tables.table_settings(0, "tf_efficientnet_lite0"), scores, dataset)
+    settings = tables.table_settings(0, "tf_efficientnet_lite0")
+    frame = tables.compare(settings, scores, dataset, protocol="scenes")
     display(tables.draw(frame, dataset_title(dataset), f"table_{dataset}"))
 
 # %% [markdown]

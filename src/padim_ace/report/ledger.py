@@ -9,11 +9,11 @@ from typing import Any, get_args
 import pandas as pd
 from IPython.display import HTML
 
-from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.registry import COVARIANCES
+from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.results import read_json
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import GLRT_SUBSPACE
 from padim_ace.report.html_tables import Cell, sources_text, table
 from padim_ace.report.summary import select, spread_text, summarise
 from padim_ace.report.tables import WITHIN, difference_cell, judgement, row_of
@@ -121,16 +121,17 @@ def draw(frame: pd.DataFrame) -> HTML:
 def numbers(published: pd.DataFrame, scores: pd.DataFrame, results: Path | str) -> dict[str, str]:
     """The numbers that the book's prose names, by name, so that none is typed.
 
-    ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>`` are of PaDiM
-    (``padim``), PaDiM-ACE in each reading (``padim_ace_<reading>``), Kelly's statistic with a target subspace
-    (``subspace``), ACE with a mined signature (``mined``). SSDD as the paper prepared it is ``ssdd_kmeans``.
+    ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>``, of PaDiM
+    (``padim``) and PaDiM-ACE in each reading (``padim_ace_<reading>``), are by the paper's protocol. SSDD as
+    the paper prepared it is ``ssdd_kmeans``. ``scenes_<dataset>_<detector>_<level>_<metric>`` are with scenes
+    apart, of these, the recommended detector (``recommended``), that without anomalous images
+    (``unsupervised``), and the baselines.
     Provenance in the folder ``results`` says what made them (``sources``) from how many images of HRSID.
     """
     named = {}
     for cell in published[published["table"] == 1].itertuples(index=False):
         named[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = spread_text(cell.mean, cell.std)
-    ours = {"padim": PADIM, "mined": Detector(signature="mined"), "subspace": GLRT_SUBSPACE}
-    ours |= {
+    ours = {"padim": PADIM} | {
         f"padim_ace_{convention}": Detector(convention=convention) for convention in paper.READING_TITLES
     }
     for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
@@ -140,6 +141,14 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame, results: Path | str) 
                 values = summarise(select(scores, protocol="paper", **at, **detector.row()))
                 text = spread_text(values.mean, values.std) if values.seeds else "not run"
                 named[f"ours_{dataset}_{name}_{level}"] = text
+    own: dict[str, Detector | str] = {"recommended": RECOMMENDED, "unsupervised": UNSUPERVISED, **ours}
+    apart = scores[scores["protocol"] == "scenes"]
+    for name, detector in (own | {name: name for name in BASELINES}).items():
+        backbone = paper.BACKBONE if isinstance(detector, Detector) else BASELINES[detector].backbone
+        rows = apart.merge(pd.DataFrame([{"backbone": backbone, **row_of(detector)}]))
+        for (dataset, level, metric), values in rows.groupby(["dataset", "level", "metric"])["value"]:
+            found = summarise(100 * values)
+            named[f"scenes_{dataset}_{name}_{level}_{metric}"] = spread_text(found.mean, found.half, ".1f")
     verdicts = ledger(published, scores)["verdict"]
     for word in get_args(paper.Word):
         named[f"count_{word.replace(' ', '_')}"] = str((verdicts == word).sum())

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.registry import BACKBONES, COVARIANCES
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import ACE_MASKED, GLRT_SUBSPACE, PADIM_ACE
+from padim_ace.paper.detectors import PADIM_ACE
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import select, spread_text, summarise
 from padim_ace.report.titles import dataset_title, detector_words
@@ -77,12 +77,11 @@ def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]
             *(_setting(d, backbone, "Any") for d in isotropic),
         ]
     baselines = [_setting(name, "", model=name) for name in ("dfm", "winclip")] if number else []
-    beyond = [ACE_MASKED, Detector(signature="mined"), Detector(signature="subspace"), GLRT_SUBSPACE]
     return [
         *(_setting(d, backbone, **ace) for d in readings),
         _setting(PADIM, backbone, model="padim"),
         *baselines,
-        *(_setting(d, backbone) for d in beyond),
+        *(_setting(d, backbone) for d in ([] if number else (UNSUPERVISED, RECOMMENDED))),
         *(_setting(name, "") for name in ("rx", "rx_shared")),
     ]
 
@@ -94,6 +93,7 @@ def compare(
     *,
     published: pd.DataFrame | None = None,
     number: int = 0,
+    protocol: str = "paper",
     not_run: paper.Reasons | None = None,
 ) -> pd.DataFrame:
     """Line up published and reproduced numbers of one dataset, in percent.
@@ -112,7 +112,7 @@ def compare(
     for setting in settings:
         for level in LEVELS:
             where = {**setting.row(), "dataset": dataset, "level": level, "metric": "auroc"}
-            values = select(scores, protocol="paper", **where)
+            values = select(scores, protocol=protocol, **where)
             cell = _published_cell(cells, setting, where) if setting.model else None
             if cell is not None or (len(values) and not setting.aggregation):
                 rows.append(_compared(setting, where, cell, values, not_run or {}))
