@@ -45,6 +45,7 @@ from padim_ace.paper.detectors import (
     CANDIDATES,
     DETECTORS,
     EXAMPLES,
+    PADIM_ACE,
     READINGS,
     SHOWN,
     VALIDATED,
@@ -66,8 +67,10 @@ settings = Settings(
     workers=threads,
 )
 network = load_backbone(backbone, image_size=settings.image_size)
-detectors = DETECTORS if images.has_masks else without_masks(DETECTORS)
-experiment = Experiment(images, network, detectors, settings, validated=VALIDATED, conventions=CONVENTIONS)
+trained = network.weights.source != "random"  # else only the paper's own detectors are compared
+detectors = (DETECTORS if images.has_masks else without_masks(DETECTORS)) if trained else READINGS
+validated, examples = (VALIDATED, EXAMPLES) if trained else (READINGS, {"ace": PADIM_ACE})
+experiment = Experiment(images, network, detectors, settings, validated=validated, conventions=CONVENTIONS)
 display(
     Markdown(
         f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
@@ -99,7 +102,7 @@ experiment.run(folder)
 # %% tags=["hide-input"]
 chosen = chosen_numbers(experiment, CANDIDATES)
 frame, few = scores_frames(experiment, CANDIDATES, chosen, dataset, backbone)
-write_examples(experiment, EXAMPLES, "ace", folder / "maps.npz")
+write_examples(experiment, examples, "ace", folder / "maps.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
@@ -120,14 +123,13 @@ parameters = {
 seconds = time.perf_counter() - start
 origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
 results.write_json(origin, folder / "provenance.json")
-run = ImageScores.of_run(experiment, dataset, backbone)
-tables = {
-    "supervision": few,
-    "selection": chosen.assign(dataset=dataset, backbone=backbone),
-    "clamp": clamp_frame(run, READINGS),
-    "histograms": histogram_frame(run, SHOWN),
-}
-if images.has_masks:
+run, tables = ImageScores.of_run(experiment, dataset, backbone), {}
+if trained:
+    tables["supervision"] = few
+    tables["selection"] = chosen.assign(dataset=dataset, backbone=backbone)
+    tables["clamp"] = clamp_frame(run, READINGS)
+    tables["histograms"] = histogram_frame(run, SHOWN)
+if trained and images.has_masks:
     tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size))
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")

@@ -47,7 +47,7 @@ from padim_ace.paper.published import read_not_run, read_published
 from padim_ace.report import html_tables, tables
 from padim_ace.report.titles import dataset_title
 
-scores = read_scores(Path(results) / "scores.csv")
+scores = read_scores(results)
 paper = read_published(Path(published))
 not_run = read_not_run(Path(results) / "not_run.csv")
 settings = tables.table_settings(table)

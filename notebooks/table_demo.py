@@ -23,7 +23,7 @@ from padim_ace.experiment.results import read_scores
 from padim_ace.report import html_tables, tables
 from padim_ace.report.titles import dataset_title
 
-scores = read_scores(Path(results) / "scores.csv")
+scores = read_scores(results)
 for dataset in sorted(set(scores["dataset"])):
     frame = tables.compare(tables.table_settings(0, "tf_efficientnet_lite0"), scores, dataset)
     display(tables.draw(frame, dataset_title(dataset), f"table_{dataset}"))

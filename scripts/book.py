@@ -262,7 +262,7 @@ def _toc(book: Path) -> None:
 def _config(book: Path) -> None:
     """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.ledger.numbers."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
-    scores = results.read_scores(ROOT / "results/paper/scores.csv")
+    scores = results.read_scores(ROOT / "results/paper")
     paper = published.read_published(ROOT / "book/published.csv")
     config["sphinx"]["config"]["myst_substitutions"] = ledger.numbers(paper, scores)
     (book / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

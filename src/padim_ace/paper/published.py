@@ -42,6 +42,8 @@ AGGREGATIONS = {
 """The paper's ways to make one variance of a covariance; ACE depends on none of them."""
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 """The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
+STAND_INS = {"resnet50": "resnet50_keras"}
+"""Weights that stand in for a backbone's where these are out of reach."""
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
 HRSID_IMAGES = 5604
 """Images of HRSID's whole release."""
@@ -97,6 +99,14 @@ def verdict(paper_mean: float, paper_std: float, ours: pd.Series) -> Verdict:
         return Verdict("not run")
     difference, allowed = float(ours.mean()) - paper_mean, tolerance(paper_std, ours)
     return Verdict("reproduced" if abs(difference) <= allowed else "differs", difference, allowed)
+
+
+def backbone_at_hand(backbone: str, scores: pd.DataFrame) -> tuple[str, str]:
+    """The backbone whose numbers stand for a published cell's, and what is to be said of its weights."""
+    other = STAND_INS.get(backbone, backbone)
+    if other == backbone or not (scores["backbone"] == other).any() or (scores["backbone"] == backbone).any():
+        return backbone, ""
+    return other, f"timm's weights were out of reach: those that Keras ships stand in ({other})"
 
 
 def read_not_run(path: Path | str) -> Reasons:

@@ -35,7 +35,8 @@ def reproduced(cell: Any, scores: pd.DataFrame, dataset: str, convention: str = 
     if cell.model == "padim_ace":
         ours = Detector(covariance=cell.covariance, convention=convention)
     row = row_of(PADIM if ours == "padim" else ours)
-    at = {"dataset": dataset, "backbone": cell.backbone, "level": cell.level, "metric": cell.metric}
+    backbone, _ = paper.backbone_at_hand(cell.backbone, scores)
+    at = {"dataset": dataset, "backbone": backbone, "level": cell.level, "metric": cell.metric}
     return select(scores, **row, **at)
 
 
@@ -68,6 +69,8 @@ def ledger(
             masks = reproduced(cell, scores, cell.dataset, readings[0]).head(paper.RUNS)
         judged = paper.verdict(cell.mean, cell.std, ours[readings[0]])
         notes = {"reproduced": "", "not run": paper.why_not_run(cell, not_run or {})}
+        note = notes.get(judged.word, paper.why_different(cell, images or {}))
+        weights = paper.backbone_at_hand(cell.backbone, scores)[1]
         rows.append(
             {
                 **cell._asdict(),
@@ -79,7 +82,7 @@ def ledger(
                 "difference": judged.difference,
                 "tolerance": judged.tolerance,
                 "verdict": judged.word,
-                "note": notes.get(judged.word, paper.why_different(cell, images or {})),
+                "note": "; ".join(filter(None, (weights, note))),
             }
         )
     return pd.DataFrame(rows)
