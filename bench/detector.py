@@ -96,7 +96,7 @@ def experiment(
 ) -> Experiment:
     """A fresh experiment with so many seeds."""
     chosen = Settings(seeds=tuple(range(seeds)), **settings)
-    return Experiment(dataset, load_backbone(backbone), detectors, chosen, conventions=CONVENTIONS)
+    return Experiment(dataset, load_backbone(backbone), {"paper": detectors}, chosen, conventions=CONVENTIONS)
 
 
 def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) -> tuple[float, float, float]:
@@ -106,7 +106,7 @@ def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) ->
     image of the bare pass.
     """
     probe = experiment(dataset, backbone, GRID, 3)
-    roles = np.stack([seed.roles for seed in probe.seeds])
+    roles = np.stack([run.roles for run in probe.runs])
     passes = [np.flatnonzero((roles == role).any(0)) for role in ("train", "signature", "signature", "test")]
     model = probe.embedder.backbone
 
@@ -158,7 +158,7 @@ def mhpatchcore_over_ours(dataset: PreparedDataset, repeats: int) -> tuple[float
     settings = Settings(seeds=(0,))
 
     def theirs() -> None:
-        [*_] = anomalib_baselines.run_peers(dataset, settings, ["mhpatchcore"])
+        [*_] = anomalib_baselines.run_peers(dataset, settings, ["mhpatchcore"], ["scenes"])
 
     return paired(theirs, lambda: experiment(dataset, "resnet18", [Detector()], 1).run(), repeats)
 
@@ -176,7 +176,7 @@ def peak_memory(dataset: PreparedDataset, backbone: str, images: int) -> float:
     rows = np.concatenate([np.resize(normal, images * 5 // 4), anomalous[:: max(1, len(anomalous) // 40)]])
     small = PreparedDataset(dataset.root, dataset.manifest.iloc[rows].reset_index(drop=True))
     run = experiment(small, backbone, [PADIM], 1)
-    roles = run.seeds[0].roles
+    roles = run.runs[0].roles
     extra = np.flatnonzero((roles == "test") & ~small.anomalous)[20:]
     roles[extra] = "validation"
     run.run()

@@ -73,11 +73,13 @@ results.write_json(origin, folder / "provenance.json")
 results.write_scores(frame, folder / "scores.csv")
 
 # %% [markdown]
-# AUROC on the test split in %, mean over the seeds, and what was not run.
+# AUROC on the test images in %, mean over the seeds, and what was not run.
 
 # %% tags=["hide-input"]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
-shown = auroc.pivot_table(index="detector", columns="level", values="value", sort=False).reset_index()
+shown = auroc.pivot_table(
+    index=["protocol", "detector"], columns="level", values="value", sort=False
+).reset_index()
 display(html_tables.table(shown.rename(columns=str.capitalize), "AUROC in %.", f"baselines_{dataset}", ".1f"))
 if len(missing):
     left_out = missing.rename(columns=str.capitalize)

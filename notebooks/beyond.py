@@ -27,9 +27,11 @@ from padim_ace.experiment.results import read_scores
 from padim_ace.report import beyond, figures, html_tables
 
 folder = Path(results)
-scores = read_scores(folder).query("backbone == @backbone")
+scores = read_scores(folder).query("backbone == @backbone and protocol == 'paper'")
 few, selection, areas = (
-    pd.read_csv(folder / f"{name}.csv", keep_default_na=False).query("backbone == @backbone")
+    pd.read_csv(folder / f"{name}.csv", keep_default_na=False).query(
+        "backbone == @backbone and protocol == 'paper'"
+    )
     for name in ("supervision", "selection", "areas")
 )
 auroc = beyond.comparison(scores, beyond.AUROC)

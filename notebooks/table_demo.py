@@ -15,7 +15,6 @@
 results = "results/demo"  # a folder with scores.csv and provenance.json
 
 # %% tags=["hide-input"]
-from pathlib import Path
 
 from IPython.display import display
 

@@ -41,7 +41,7 @@ def test_manifest_and_files_agree(folder):
     assert list(table.columns) == prepared.COLUMNS
     assert table["path"].is_monotonic_increasing
     files = {name for name in contents(folder) if name.endswith(".png")}
-    assert files == set(table["path"]) | set(table["mask"]) - {""}
+    assert files == set(table[["path", "mask", "vehicle"]].to_numpy().flat) - {""}
     normal, anomalous = (set(p.name for p in (folder / kind).iterdir()) for kind in ("normal", "anomalous"))
     assert normal == anomalous == set(p.name for p in (folder / "masks").iterdir())
     mask = np.asarray(Image.open(next((folder / "masks").iterdir())))
@@ -160,7 +160,7 @@ def test_anomalib_reads_it_unchanged(folder):
         (lambda f: (f / "manifest.csv").write_text("a,b\n1,2\n"), r"found \['a', 'b'\]"),
         (
             lambda f: (f / "manifest.csv").write_text(
-                "path,split,label,mask,class,source,width,height,sha256\n"
+                "path,split,label,mask,vehicle,class,scene,source,width,height,sha256\n"
             ),
             "none",
         ),

@@ -1,6 +1,6 @@
 import json
 import os
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +20,7 @@ from padim_ace.experiment import anomalib_baselines as models
 from padim_ace.experiment import baselines, embedding_store, rx, rx_run
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
+from padim_ace.experiment.protocols import Draw
 from padim_ace.experiment.results import SCORES, read_scores, write_scores
 
 needs_weights = pytest.mark.skipif(
@@ -49,7 +50,20 @@ def dataset(tmp_path_factory):
             cv2.imwrite(str(root / f"{label}/{number}.png"), image.clip(0, 255).astype(np.uint8))
             split = "test" if number < 6 else "train"
             masked = f"masks/{number}.png" if mask.any() else ""
-            rows.append([f"{label}/{number}.png", split, label, masked, "speckle", "", width, height, ""])
+            row = [
+                f"{label}/{number}.png",
+                split,
+                label,
+                masked,
+                "",
+                "speckle",
+                str(number),
+                "",
+                width,
+                height,
+                "",
+            ]
+            rows.append(row)
     pd.DataFrame(rows, columns=COLUMNS).to_csv(root / "manifest.csv", index=False)
     return PreparedDataset.open(root)
 
@@ -72,8 +86,8 @@ def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dat
     tally = rx_run.run_rx(dataset, SETTINGS)
     names = ("rx", "rx_shared", "cfar")
     frame = tally.frame([{"detector": name} for name in names])
-    for seed in SETTINGS.seeds:
-        roles = dataset.draw_roles(seed)
+    for draw_number, draw in enumerate(tally.draws):
+        roles = dataset.draw_roles(draw.seed, draw.protocol)
         train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
         vectors = torch.cat([rx.neighbourhoods(dataset.image(i, SIZE)) for i in train])
         background = rx.shared_background(*rx.products(vectors))
@@ -86,13 +100,13 @@ def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dat
                 ]
             )
             masks = np.stack([dataset.mask(i, SIZE).numpy() for i in test])
-            rows = frame[frame["detector"] == name]
-            found = tally.image[seed, number, test]  # seeds 0, 1 are rows 0, 1
+            rows = frame[(frame["detector"] == name) & (frame["protocol"] == draw.protocol)]
+            found = tally.image[draw_number, number, test]
             np.testing.assert_allclose(found, maps.max((1, 2)), rtol=1e-3)
             expected = roc_auc_score(dataset.anomalous[test], maps.max((1, 2)))
-            assert _value(rows, seed, "image") == pytest.approx(expected, abs=1e-9)
+            assert _value(rows, draw.seed, "image") == pytest.approx(expected, abs=1e-9)
             expected = roc_auc_score(masks.ravel(), maps.ravel())
-            assert _value(rows, seed, "pixel") == pytest.approx(expected, abs=1e-3)
+            assert _value(rows, draw.seed, "pixel") == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.fixture
@@ -118,13 +132,13 @@ def test_a_peer_is_what_anomalibs_engine_makes_of_the_same_images(dataset, netwo
         given.update(zip(index.tolist(), zip(scores, maps, strict=True), strict=True))
 
     monkeypatch.setattr(models, "_add_resized", keep)
-    [*_] = models.run_peers(dataset, Settings(seeds=(0,)), ["mhpatchcore"])
+    [*_] = models.run_peers(dataset, Settings(seeds=(0,)), ["mhpatchcore"], ["scenes"])
     own = {"post_processor": False, "evaluator": False, "visualizer": False}
     whole = Patchcore.configure_pre_processor((256, 256))  # MHPatchcore's own crops
     model = MHPatchcore(backbone="resnet18", pre_trained=False, pre_processor=whole, **own)
     weights = network("resnet18", ("layer2", "layer3"))[1].state_dict()
     model.model.feature_extractor.feature_extractor.load_state_dict(weights)
-    roles = dataset.draw_roles(0)
+    roles = dataset.draw_roles(0, "scenes")
     for role in ("train", "test"):
         (tmp_path / role).mkdir()
         for row in np.flatnonzero(roles == role):
@@ -148,9 +162,9 @@ def test_a_peer_is_what_anomalibs_engine_makes_of_the_same_images(dataset, netwo
 
 
 def test_dfm_is_anomalibs_model_on_the_same_images_whatever_shares_its_backbone(dataset, network):
-    ((name, backbone, tally),) = models.run_peers(dataset, SETTINGS, ["dfm_resnet18"])
+    ((name, backbone, tally),) = models.run_peers(dataset, SETTINGS, ["dfm_resnet18"], ["paper", "scenes"])
     assert (name, backbone) == ("dfm_resnet18", "resnet18")
-    roles = dataset.draw_roles(1)
+    roles = dataset.draw_roles(*astuple(tally.draws[1])[::-1])
     train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
     model = models.make_peer("dfm_resnet18")
     alone = model.model  # fitted again by anomalib's own forward, on this seed alone
@@ -172,7 +186,8 @@ def test_what_is_fitted_by_gradients_or_drawn_at_random_is_the_same_again_for_a_
     for name, changed in fewer.items():
         monkeypatch.setitem(models.PEERS, name, replace(models.PEERS[name], **changed))
         (first, *_), (again, *_) = (
-            [tally.image for *_, tally in models.run_peers(dataset, SETTINGS, [name])] for _ in range(2)
+            [tally.image for *_, tally in models.run_peers(dataset, SETTINGS, [name], ["scenes"])]
+            for _ in range(2)
         )
         np.testing.assert_array_equal(first, again)
         both = np.isfinite(first[:, 0]).all(0)  # tested under both seeds
@@ -243,14 +258,15 @@ def test_winclip_scores_an_image_alike_for_all_seeds(dataset, tmp_path, monkeypa
     torch.manual_seed(0)
     model = models.load_winclip()
     tally = models.run_winclip(dataset, SETTINGS, model)
-    test = [np.flatnonzero(roles == "test") for roles in tally.roles]
+    first, second = (tally.draws.index(Draw("paper", seed)) for seed in SETTINGS.seeds)
+    test = [np.flatnonzero(tally.roles[number] == "test") for number in (first, second)]
     both = np.intersect1d(*test)
     assert len(both)
-    np.testing.assert_array_equal(tally.image[0, 0, both], tally.image[1, 0, both])
+    np.testing.assert_array_equal(tally.image[first, 0, both], tally.image[second, 0, both])
     one = int(test[0][0])
     with torch.inference_mode():
         expected = model.model(models.prepared_images(dataset, [one], model.pre_processor)).pred_score
-    assert tally.image[0, 0, one] == pytest.approx(float(expected), rel=1e-4)
+    assert tally.image[first, 0, one] == pytest.approx(float(expected), rel=1e-4)
     assert set(tally.frame([{}])["level"]) == {"image", "pixel"}
 
 
@@ -270,7 +286,7 @@ def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path, m
     write_scores(frame, tmp_path / "scores.csv")
     found = read_scores(tmp_path / "scores.csv")
     assert set(found["detector"]) == {"rx", "rx_shared", "cfar"} and list(found.columns) == list(SCORES)
-    assert len(found) == 3 * 2 * 7  # detectors × seeds × (3 image and 4 pixel metrics)
+    assert len(found) == 3 * 2 * 2 * 7  # detectors × protocols × seeds × (3 image and 4 pixel metrics)
     assert list(missing) == list(baselines.NOT_RUN)
     assert missing[["dataset", "detector", "backbone"]].to_numpy().tolist() == [
         ["speckle", "dfm", "resnet50"],

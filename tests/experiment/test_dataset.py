@@ -15,7 +15,7 @@ def dataset(tmp_path):
 
 
 def test_roles(dataset):
-    roles = dataset.draw_roles(3)
+    roles = dataset.draw_roles(3, "paper")
     normal = ~dataset.anomalous
     assert [(roles[normal] == r).sum() for r in ("train", "validation", "test", "signature")] == [32, 4, 4, 0]
     assert [(roles[~normal] == r).sum() for r in ("train", "validation", "test", "signature")] == [
@@ -26,8 +26,8 @@ def test_roles(dataset):
     ]
     released = dataset.manifest["split"].to_numpy()
     assert set(released[roles == "signature"]) == {"train"}
-    assert np.array_equal(roles, dataset.draw_roles(3))
-    assert not np.array_equal(roles, dataset.draw_roles(4))
+    assert np.array_equal(roles, dataset.draw_roles(3, "paper"))
+    assert not np.array_equal(roles, dataset.draw_roles(4, "paper"))
 
 
 def test_images_are_resized_as_anomalib_does(dataset):
@@ -89,4 +89,4 @@ def test_errors(dataset, tmp_path):
         dataset.mask(int(np.flatnonzero(dataset.anomalous)[0]), (8, 8))
     dataset.manifest["split"] = "train"
     with pytest.raises(DataError, match="expected anomalous images for validation, found none"):
-        dataset.draw_roles(0)
+        dataset.draw_roles(0, "paper")

@@ -57,7 +57,9 @@ def experiment(dataset):
 
 def full(dataset):
     backbone = load_backbone("tf_efficientnet_lite0")
-    return Experiment(dataset, backbone, DETECTORS, SETTINGS, validated=VALIDATED, conventions=CONVENTIONS)
+    return Experiment(
+        dataset, backbone, {"paper": DETECTORS}, SETTINGS, validated=VALIDATED, conventions=CONVENTIONS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def embeddings(experiment, seed, index, normalise=True):
 @pytest.fixture(scope="module")
 def brute(experiment):
     """Everything about the first seed, one place at a time."""
-    seed = experiment.seeds[0]
+    seed = experiment.runs[0]
     roles = {r: np.flatnonzero(seed.roles == r) for r in ("train", "signature", "test")}
     found = {r: embeddings(experiment, seed, i.tolist()) for r, i in roles.items()}
     unnormalised = embeddings(experiment, seed, roles["signature"].tolist(), normalise=False)
@@ -137,7 +139,7 @@ def test_deviations_one_at_a_time(experiment, scores, brute):
     _, found, unnormalised, mean, cov = brute
     shape = found["signature"].shape[1:]
     d, (h, w) = shape[0], shape[1:]
-    order = torch.randperm(d, generator=torch.Generator().manual_seed(experiment.seeds[0].seed)).numpy()
+    order = torch.randperm(d, generator=torch.Generator().manual_seed(experiment.runs[0].draw.seed)).numpy()
 
     def scrambled(signature):  # the code's own lines: (h, w, C) read as (C, h * w)
         image = signature.reshape(d, h, w)[order].transpose(1, 2, 0)
@@ -184,7 +186,7 @@ def test_pooled_signatures(experiment, scores, brute):
     mined = np.zeros_like(covered)
     for image in range(n):
         mined[image, np.argsort(length[image])[-4:]] = 1
-    given = np.random.default_rng(experiment.seeds[0].seed).permutation(n)[:5]
+    given = np.random.default_rng(experiment.runs[0].draw.seed).permutation(n)[:5]
     few = np.zeros_like(covered)
     for image in given:
         few[image, np.argsort(length[image])[-16:]] = 1
@@ -254,7 +256,7 @@ def test_signatures_against_clutter(experiment, scores, brute):
 
 def test_the_numbers_of_a_signature_are_chosen_on_validation_images(experiment, scores):
     chosen = chosen_numbers(experiment, CHOSEN)
-    held_out = experiment.seeds[1].roles == "validation"
+    held_out = experiment.runs[1].roles == "validation"
     assert chosen.groupby(["seed", "signature"])["chosen"].sum().eq(1).all()
     assert set(chosen[chosen["signature"] == "subspace"]["number"]) == {2, 4, 8}
     rows = chosen[(chosen["seed"] == 1) & (chosen["signature"] == "mined")].set_index("number")
@@ -302,7 +304,7 @@ def test_padim_equals_anomalibs_on_the_same_features(experiment, scores, brute):
     expected = AnomalyMapGenerator.compute_distance(torch.tensor(found["test"]).float(), [mean, precision])[
         :, 0
     ]
-    seed = experiment.seeds[0]
+    seed = experiment.runs[0]
     moments = Moments()
 
     def embed(role):
@@ -351,7 +353,7 @@ def test_same_bytes_twice_and_resumed(experiment, scores, dataset, tmp_path, mon
 
 def small(dataset, **changed):
     settings = replace(SETTINGS, **changed)
-    return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [PADIM], settings)
+    return Experiment(dataset, load_backbone("tf_efficientnet_lite0"), {"paper": [PADIM]}, settings)
 
 
 def other_weights(experiment):
@@ -368,7 +370,7 @@ def other_manifest(experiment):
         other_weights,
         other_manifest,
         lambda e: setattr(e, "settings", replace(e.settings, batch_size=8)),
-        lambda e: e.detectors.append(PADIM_ACE),
+        lambda e: e.runs[0].detectors.append(PADIM_ACE),
         lambda e: e.conventions.update(other=None),
     ],
     ids=["weights", "manifest", "settings", "detectors", "conventions"],
@@ -412,7 +414,11 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
     for limit in (2**40, 0):
         monkeypatch.setattr(embedding_store, "LIMIT", limit)
         experiment = Experiment(
-            dataset, load_backbone("tf_efficientnet_lite0"), [PADIM, CONTRAST], SETTINGS, validated=[PADIM]
+            dataset,
+            load_backbone("tf_efficientnet_lite0"),
+            {"paper": [PADIM, CONTRAST]},
+            SETTINGS,
+            validated=[PADIM],
         )
         seen = images_seen(experiment, monkeypatch)
         found.append((experiment.run(), sum(seen)))
@@ -438,19 +444,19 @@ def test_frame_and_examples(experiment, scores, tmp_path):
         assert thresholds[name] == best["validation"] != best["test"]
     assert {(seed, role) for seed, _, role in scores.pixel} == {(0, "test"), (1, "test"), (0, "validation")}
     record = experiment.record()
-    assert set(record) == {"0", "1"} and len(record["0"]["features"]) == 12
+    assert set(record) == {"paper 0", "paper 1"} and len(record["paper 0"]["features"]) == 12
 
 
 def test_a_dataset_without_masks_is_judged_by_its_images(dataset, tmp_path):
     bare = PreparedDataset(dataset.root, dataset.manifest.assign(mask=""))
     detectors = without_masks([PADIM, PADIM_ACE, GLRT_SUBSPACE, Detector(signature="masked")])
     experiment = Experiment(
-        bare, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS, validated=detectors
+        bare, load_backbone("tf_efficientnet_lite0"), {"paper": detectors}, SETTINGS, validated=detectors
     )
     tally = experiment.run()
     assert set(tally.frame([d.row() for d in detectors])["level"]) == {"image"} and len(detectors) == 3
     write_examples(experiment, EXAMPLES, "ace", tmp_path / "maps.npz", count=2)
-    normal = (experiment.seeds[0].roles == "validation") & ~bare.anomalous
+    normal = (experiment.runs[0].roles == "validation") & ~bare.anomalous
     with np.load(tmp_path / "maps.npz") as kept:
         assert not kept["mask"].any() and kept["threshold_padim"] == tally.image[0, 0, normal].max()
 
@@ -465,7 +471,9 @@ def test_a_score_that_is_not_finite_names_its_detector(dataset):
     experiment = small(dataset)
     tally = experiment.run()
     tally._image[0, 0, tally.with_role("test")[0]] = np.nan
-    with pytest.raises(ValueError, match="padim patch full.*seed 0: image metrics: expected finite scores"):
+    with pytest.raises(
+        ValueError, match="padim patch full.*paper, seed 0: image metrics: expected finite scores"
+    ):
         tally.frame([PADIM.row()])
 
 
@@ -473,7 +481,7 @@ def test_bfloat16_is_near(dataset):
     rows = {}
     for precision in ("float32", "bfloat16"):
         settings = Settings(seeds=(0,), features=12, image_size=SIZE, batch_size=7, precision=precision)
-        experiment = Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [PADIM], settings)
+        experiment = Experiment(dataset, load_backbone("tf_efficientnet_lite0"), {"paper": [PADIM]}, settings)
         rows[precision] = experiment.run().image[0, 0]
     held_out = np.isfinite(rows["float32"])
     np.testing.assert_allclose(rows["bfloat16"][held_out], rows["float32"][held_out], rtol=0.2)
@@ -495,4 +503,4 @@ def test_wrong_settings_and_detectors(dataset):
         with pytest.raises(ValueError, match=said):
             Detector(**wrong)
     with pytest.raises(ValueError, match="convention: expected one of centred, found 'published'"):
-        Experiment(dataset, load_backbone("tf_efficientnet_lite0"), [TABLES[1]], SETTINGS)
+        Experiment(dataset, load_backbone("tf_efficientnet_lite0"), {"paper": [TABLES[1]]}, SETTINGS)

@@ -111,7 +111,8 @@ def dataset(tmp_path):
             cv2.imwrite(str(tmp_path / f"{label}/{pair.name}.png"), getattr(pair, label))
             mask = f"masks/{pair.name}.png" if label == "anomalous" else ""
             split = "test" if number % 2 else "train"
-            rows.append([f"{label}/{pair.name}.png", split, label, mask, "texture", "", 100, 90, ""])
+            row = [f"{label}/{pair.name}.png", split, label, mask, "", "texture", pair.name, "", 100, 90, ""]
+            rows.append(row)
         cv2.imwrite(str(tmp_path / f"masks/{pair.name}.png"), pair.filled.astype(np.uint8) * 255)
     pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "manifest.csv", index=False)
     return PreparedDataset.open(tmp_path)
@@ -131,5 +132,5 @@ def test_thinning_keeps_pairs_together(dataset):
 def test_padim_measures_on_images_with_and_without_a_second_fill(dataset):
     settings = Settings(seeds=(0,), image_size=(64, 64), features=10)
     found = fv.padim_measures(dataset, load_backbone("resnet18", "random", (64, 64)), settings)
-    assert found["padim_images"] == (dataset.draw_roles(0)[~dataset.anomalous] == "test").sum()
+    assert found["padim_images"] == (dataset.draw_roles(0, "paper")[~dataset.anomalous] == "test").sum()
     assert all(0 <= found[name] <= 1 for name in found if name.endswith(("auroc", "before")))

@@ -3,9 +3,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from padim_ace.experiment import image_scores
-from padim_ace.paper.detectors import BEYOND, BY_AREA, PADIM, READINGS, SHOWN
+from padim_ace.paper.detectors import BEYOND, BY_AREA, PADIM, READINGS
 
-DETECTORS = [*SHOWN, BEYOND[0]]
+DETECTORS = [*READINGS, BEYOND[0]]
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run():
     for of_seed, role in zip(scores, roles, strict=True):
         of_seed[:, role == "train"] = np.nan
         of_seed[1:, role == "validation"] = np.nan
-    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous, "ssdd", "resnet18")
+    return image_scores.ImageScores(DETECTORS, [3, 5], scores, roles, anomalous, "ssdd", "resnet18", "paper")
 
 
 def test_auroc_by_size_of_target_against_sklearn(run):
@@ -63,8 +63,8 @@ def test_the_clamp_changes_auroc_by_ties_alone(run):
 
 
 def test_histograms_count_every_test_image_once_per_seed(run):
-    frame = image_scores.histogram_frame(run, SHOWN)
-    assert len(frame) == len(SHOWN) * 2 * image_scores.BINS
+    frame = image_scores.histogram_frame(run, READINGS)
+    assert len(frame) == len(READINGS) * 2 * image_scores.BINS
     expected = sum((roles == "test").sum() for roles in run.roles)
     counts = frame.groupby(["detector", "signature", "convention"])["count"].sum()
-    assert (counts == expected).all() and len(counts) == len(SHOWN)
+    assert (counts == expected).all() and len(counts) == len(READINGS)

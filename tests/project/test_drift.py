@@ -8,7 +8,7 @@ import pytest
 from padim_ace.experiment.results import SCORES, read_json, read_scores, write_json, write_scores
 
 ROOT = Path(__file__).parents[2]
-ROW = ("demo_sea", "lite", "padim", "patch", "full", "", "", 0, "image", "auroc", 0.9)
+ROW = ("demo_sea", "lite", "paper", "padim", "patch", "full", "", "", 0, "image", "auroc", 0.9)
 RUN = "demo_sea-lite"
 
 

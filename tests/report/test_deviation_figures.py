@@ -38,7 +38,7 @@ def test_a_scrambled_signature_is_the_published_codes_reshape():
 
 
 def test_histogram_overlap_is_in_the_words(monkeypatch):
-    monkeypatch.setattr(drawn, "SHOWN", [PADIM])
+    monkeypatch.setattr(drawn, "READINGS", [PADIM])
     counts = {"normal": (3, 1, 0), "anomalous": (0, 2, 2)}
     frame = pd.concat(
         rows(PADIM, [0, 0, 0]).assign(label=label, low=range(3), high=range(1, 4), count=count)

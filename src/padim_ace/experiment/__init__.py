@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dataset": ["PreparedDataset", "batches"],
         "experiment": ["Experiment", "Settings"],
         "convention": ["Convention"],
+        "protocols": ["ARMS", "PROTOCOLS", "Draw", "draws"],
         "scorer": ["Scorer", "SignatureSet"],
         "tally": ["Tally"],
         "metrics": ["Histogram", "Truth", "image_metrics"],

@@ -32,6 +32,7 @@ from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.embedding_store import EmbeddingStore
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
 Model = Any
@@ -55,14 +56,14 @@ class Peer:
     steps: int = 0
     """Of the optimiser, where there is one."""
     images: int = 2**31
-    """That train at most, at equal steps; all patches of more would not fit into memory."""
+    """That train at most, at equal steps. Patches of more take hours, and all at once more than the memory."""
 
 
 PEERS = {
     "dfm": Peer("Dfm"),
     "dfm_resnet18": Peer("Dfm"),
     "fre_resnet18": Peer("Fre", arguments={"input_dim": 256 * 8 * 8}, steps=500),
-    "mhpatchcore": Peer("MHPatchcore", ("layer2", "layer3")),
+    "mhpatchcore": Peer("MHPatchcore", ("layer2", "layer3"), images=1000),
     "patchcore": Peer("Patchcore", ("layer2", "layer3"), {"coreset_sampling_ratio": 0.001}, images=1000),
 }
 """By their names in ``scores.csv``."""
@@ -186,10 +187,10 @@ class Remembering(nn.Module):
 
 
 def run_peers(
-    dataset: PreparedDataset, settings: Settings, names: Sequence[str]
+    dataset: PreparedDataset, settings: Settings, names: Sequence[str], protocols: Sequence[str]
 ) -> Iterator[tuple[str, str, Tally]]:
     """Some of :data:`PEERS` that take the same layers of one network, each fitted to the training normals of
-    every draw: name, backbone and results of each.
+    every seed under some protocols: name, backbone and results of each.
 
     Raises:
         WeightsError: if the network's weights are not at hand.
@@ -198,15 +199,16 @@ def run_peers(
     model = make_peer(names[0])
     pool = getattr(model.model, "pooling_kernel_size", 1)
     memory = Remembering(network.to(settings.device), dataset, model.pre_processor, pool, settings.device)
+    drawn = draws(protocols, settings.seeds)
     with torch.no_grad():
-        wanted = Tally(dataset, settings.seeds, []).with_role("train", "test")
+        wanted = Tally(dataset, drawn, []).with_role("train", "test")
         for rows in _groups(wanted, BATCH, f"{backbone}, features"):
             memory(memory.show(rows))
     for name in names:
-        tally = Tally(dataset, settings.seeds, [False], settings.device)
-        for number, (seed, roles) in enumerate(zip(settings.seeds, tally.roles, strict=True)):
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002 (anomalib's random projection draws from it)
+        tally = Tally(dataset, drawn, [False], settings.device)
+        for number, (draw, roles) in enumerate(zip(drawn, tally.roles, strict=True)):
+            torch.manual_seed(draw.seed)
+            np.random.seed(draw.seed)  # noqa: NPY002 (anomalib's random projection draws from it)
             model = make_peer(name).to(settings.device)
             model.model.feature_extractor.feature_extractor = memory
             if pool > 1:  # done already
@@ -242,14 +244,14 @@ def fit_peer(model: Model, memory: Remembering, train: np.ndarray, steps: int) -
 
 
 def run_winclip(dataset: PreparedDataset, settings: Settings, model: Model) -> Tally:
-    """WinCLIP, zero-shot: no training images, so that an image's score is the same for all seeds."""
-    tally = Tally(dataset, settings.seeds, [False], settings.device)
+    """WinCLIP, zero-shot: no training images, so that an image's score is the same for all draws."""
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False], settings.device)
     model = model.to(settings.device)
     with torch.inference_mode():
         for index in _groups(tally.with_role("test"), settings.batch_size, "WinCLIP, score"):
             images = prepared_images(dataset, index, model.pre_processor).to(settings.device)
             found = model.model(images)
-            for number in range(len(tally.seeds)):
+            for number in range(len(tally.draws)):
                 chosen = tally.members(number, index)
                 if len(chosen):
                     scores, maps = found.pred_score[chosen], found.anomaly_map[chosen]

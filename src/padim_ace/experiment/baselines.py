@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from padim_ace.experiment.protocols import PROTOCOLS
+
 if TYPE_CHECKING:
     from padim_ace.experiment.dataset import PreparedDataset
     from padim_ace.experiment.experiment import Settings
@@ -36,10 +38,10 @@ BASELINES = {
     "dfm": Baseline("DFM", "", "resnet50", "ResNet-50", rival=True),
     "dfm_resnet18": Baseline("DFM", "ResNet-18", "resnet18", "ResNet-18"),
     "fre_resnet18": Baseline("FRE", "ResNet-18", "resnet18", "ResNet-18", rival=True),
-    "mhpatchcore": Baseline(
-        "MH-PatchCore", "whitening and nearest neighbours", "resnet18", "ResNet-18", rival=True
+    "mhpatchcore": Baseline("MH-PatchCore", "at most 1,000 images", "resnet18", "ResNet-18", rival=True),
+    "patchcore": Baseline(
+        "PatchCore", "at most 1,000 images, coreset of 0.1 %", "resnet18", "ResNet-18", rival=True
     ),
-    "patchcore": Baseline("PatchCore", "coreset of 0.1 %", "resnet18", "ResNet-18", rival=True),
     "winclip": Baseline("WinCLIP", "", "vit_b_16_plus_240", "CLIP ViT-B/16+"),
 }
 """By their names in ``scores.csv``."""
@@ -62,7 +64,7 @@ def run_baselines(
     frames, missing = [run_rx(dataset, settings).frame(grey, dataset=name)], []
     runs = {
         "dfm": lambda: models.require_weights("DFM", models.RESNET50),
-        "dfm_resnet18": lambda: next(models.run_peers(dataset, settings, ["dfm_resnet18"]))[-1],
+        "dfm_resnet18": lambda: next(models.run_peers(dataset, settings, ["dfm_resnet18"], [*PROTOCOLS]))[-1],
         "winclip": lambda: models.run_winclip(dataset, settings, models.load_winclip()),
     }
     for detector, run in runs.items():
@@ -76,7 +78,9 @@ def run_baselines(
 
 
 def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.DataFrame:
-    """The rivals' rows of ``scores.csv``; those that take the same layers share what the network says.
+    """The rivals' rows of ``scores.csv``, with scenes apart and, where the paper has their numbers, as there.
+
+    Those that take the same layers share what the network says.
 
     Raises:
         WeightsError: if the weights of a backbone are not at hand.
@@ -85,8 +89,12 @@ def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.Da
 
     frames = [
         tally.frame([_row(detector, backbone)], dataset=name)
-        for together in (["dfm"], ["fre_resnet18"], ["mhpatchcore", "patchcore"])
-        for detector, backbone, tally in run_peers(dataset, settings, together)
+        for together, protocols in (
+            (["dfm"], [*PROTOCOLS]),
+            (["fre_resnet18"], ["scenes"]),
+            (["mhpatchcore", "patchcore"], ["scenes"]),
+        )
+        for detector, backbone, tally in run_peers(dataset, settings, together, protocols)
     ]
     return pd.concat(frames)
 

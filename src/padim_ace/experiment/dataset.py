@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from data_prep.errors import DataError
 from data_prep.prepared import read_manifest
+from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 
 AHEAD = 2
 """Batches that are decoded, or in work, beyond the one that is asked for."""
@@ -60,24 +61,46 @@ class PreparedDataset:
         return (self.manifest["label"] == "anomalous").to_numpy()
 
     @property
+    def has_twins(self) -> bool:
+        """Whether a scene has normal and anomalous images, such as erased copies and their originals."""
+        scenes = self.manifest["scene"]
+        return bool(scenes[~self.anomalous].isin(scenes[self.anomalous]).any())
+
+    @property
     def preparation(self) -> dict:
         """The parameters and reports of the preparation."""
         return json.loads((self.root / "preparation.json").read_text(encoding="utf-8"))
 
-    def draw_roles(self, seed: int) -> np.ndarray:
+    def draw_roles(self, seed: int, protocol: str) -> np.ndarray:
         """Each image's role in an experiment with this seed, as an array of words.
 
-        Of the normal images 80% train, 10% are for validation and 10% for the test. The anomalous images of
-        the release's test split are halved between validation and test; those of its train split make
-        signatures.
+        - ``paper``: of the normal images 80% train, 10% are for validation and 10% for the test. The
+          anomalous images of the release's test split are halved between validation and test; those of its
+          train split make signatures.
+        - ``scenes``: so are the scenes dealt, with all their images; the anomalous images of those that
+          train make signatures.
+        - ``apart``, ``twins``: by scenes, but the anomalous images of test scenes are tested beside the
+          normal images of validation scenes. In ``twins`` the normal images of the scenes with tested
+          anomalous images train, in place of as many others.
 
         Raises:
             DataError: if a role would be empty.
         """
         generator = np.random.default_rng(seed)
+        roles = self._paper_roles(generator) if protocol == "paper" else self._scene_roles(generator)
+        if protocol in ARMS:
+            roles = self._arm(roles, generator, protocol == "twins")
+        for role, anomalous in _NEEDED[:2] + _NEEDED[4:] if protocol in ARMS else _NEEDED:
+            if not ((roles == role) & (self.anomalous == anomalous)).any():
+                kind = "anomalous" if anomalous else "normal"
+                advice = "add images" if protocol == "paper" else "add images of other scenes"
+                raise DataError(self.root / "manifest.csv", f"{kind} images for {role}", "none", advice)
+        return roles
+
+    def _paper_roles(self, generator: np.random.Generator) -> np.ndarray:
         roles = np.empty(len(self), dtype=object)
         normal = generator.permutation(np.flatnonzero(~self.anomalous))
-        train, validation = int(round(0.8 * len(normal))), int(round(0.9 * len(normal)))
+        train, validation = (int(round(share * len(normal))) for share in (TRAIN_SHARE, 1 - TEST_SHARE))
         roles[normal[:train]] = "train"
         roles[normal[train:validation]] = "validation"
         roles[normal[validation:]] = "test"
@@ -86,12 +109,37 @@ class PreparedDataset:
         held_out = generator.permutation(np.flatnonzero(self.anomalous & released_for_test))
         roles[held_out[: len(held_out) // 2]] = "validation"
         roles[held_out[len(held_out) // 2 :]] = "test"
-        for role, anomalous in _NEEDED:
-            if not ((roles == role) & (self.anomalous == anomalous)).any():
-                kind = "anomalous" if anomalous else "normal"
-                path = self.root / "manifest.csv"
-                raise DataError(path, f"{kind} images for {role}", "none", "add images")
         return roles
+
+    def _scene_roles(self, generator: np.random.Generator) -> np.ndarray:
+        """The scenes are dealt by themselves where they hold targets or not, and by the release's split of
+        their first image, unless one of its splits would have fewer than three."""
+        images = self.manifest.assign(anomalous=self.anomalous)
+        scenes = images.groupby("scene").agg(anomalous=("anomalous", "max"), split=("split", "first"))
+        sizes = scenes.value_counts()
+        few = sizes[sizes < 3].index.get_level_values("anomalous")
+        scenes.loc[scenes["anomalous"].isin(few), "split"] = ""
+        role_of: dict[str, str] = {}
+        for _, names in scenes.groupby(["anomalous", "split"]).groups.items():
+            order = generator.permutation(names)
+            held_out = max(round(TEST_SHARE * len(order)), 1) if len(order) > 2 else 0
+            role_of |= dict.fromkeys(order, "train") | dict.fromkeys(order[:held_out], "test")
+            role_of |= dict.fromkeys(order[held_out : 2 * held_out], "validation")
+        roles = self.manifest["scene"].map(role_of).to_numpy(dtype=object)
+        roles[self.anomalous & (roles == "train")] = "signature"
+        return roles
+
+    def _arm(self, roles: np.ndarray, generator: np.random.Generator, leak: bool) -> np.ndarray:
+        """Roles by scenes made one of two arms, which have the same tested images and as many that train."""
+        tested = self.manifest["scene"].isin(self.manifest["scene"][self.anomalous & (roles == "test")])
+        twins = np.flatnonzero(tested & ~self.anomalous)
+        arm = roles.copy()
+        arm[~self.anomalous & (roles == "test")] = arm[self.anomalous & (roles == "validation")] = ""
+        arm[~self.anomalous & (roles == "validation")] = "test"
+        if leak:
+            arm[generator.permutation(np.flatnonzero(roles == "train"))[: len(twins)]] = ""
+            arm[twins] = "train"
+        return arm
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""

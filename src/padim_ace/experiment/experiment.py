@@ -1,9 +1,9 @@
-"""One pass over the images for every detector and seed.
+"""One pass over the images for every detector and draw, that is for every seed under every protocol.
 
-Fit pass: the normal images that train, moments for each seed. Signature pass
-(``padim_ace.experiment.signature_pass``): the anomalous images of the release's train split. Score pass:
-validation and test images. Each image goes through the backbone once a pass, whatever the number of detectors
-and seeds, and on a CPU once in all where a later pass can read its embedding back
+Fit pass: the normal images that train, moments for each draw. Signature pass
+(``padim_ace.experiment.signature_pass``): the anomalous images that make signatures. Score pass: validation
+and test images. Each image goes through the backbone once a pass, whatever the number of detectors and draws,
+and on a CPU once in all where a later pass can read its embedding back
 (``padim_ace.experiment.image_embeddings``); a seed is an index selection from its feature maps.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from padim_ace.detect.backbones import Backbone
@@ -32,10 +32,11 @@ from padim_ace.experiment.dataset import Batch, PreparedDataset
 from padim_ace.experiment.embedding_store import EmbeddingStore
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import draws
 from padim_ace.experiment.provenance import sources
 from padim_ace.experiment.resume import FinishedPasses, key_of
 from padim_ace.experiment.scorer import Scorer, SignatureSet
-from padim_ace.experiment.signature_pass import SeedRun, clutter_images, find_signatures
+from padim_ace.experiment.signature_pass import DrawRun, clutter_images, find_signatures
 from padim_ace.experiment.tally import Tally
 
 
@@ -59,14 +60,15 @@ class Settings:
 class Experiment:
     """A prepared dataset, a backbone and detectors; :meth:`run` scores them all.
 
-    All detectors are judged on the test images, and those of ``validated`` on the validation images too.
+    ``detectors`` are given by protocol. All are judged on its test images, and those of ``validated`` on its
+    validation images too.
     """
 
     def __init__(
         self,
         dataset: PreparedDataset,
         backbone: Backbone,
-        detectors: Sequence[Detector],
+        detectors: Mapping[str, Sequence[Detector]],
         settings: Settings,
         *,
         validated: Sequence[Detector] = (),
@@ -74,15 +76,13 @@ class Experiment:
     ) -> None:
         self.dataset = dataset
         self.settings = settings
-        self.detectors = list(detectors)
+        self.detectors = list(dict.fromkeys(d for judged in detectors.values() for d in judged))
         for detector in self.detectors:
             if detector.has_signature:
                 expect_one_of("convention", detector.convention, conventions)
         self.conventions = conventions
-        self._judged = {"test": list(range(len(self.detectors)))}
-        """Numbers of the detectors that judge images, by the images' role."""
-        if validated:
-            self._judged["validation"] = [self.detectors.index(d) for d in validated]
+        self._judges = {"test": self.detectors, "validation": list(validated)}
+        """The detectors that judge images, by the images' role."""
         self.device = torch.device(settings.device)
         self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
         self.images = ImageEmbeddings(
@@ -95,11 +95,11 @@ class Experiment:
         rows, columns = map(smoothing_matrix, self.embedder.grid, settings.image_size)
         self._smoothing = rows.to(self.device), columns.to(self.device)
         bounded = [detector.bounded for detector in self.detectors]
-        self.tally = Tally(dataset, settings.seeds, bounded, self.device)
-        self.seeds = []
-        for seed, roles in zip(settings.seeds, self.tally.roles, strict=True):
-            subset = FeatureSubset.draw(self.embedder.channels, settings.features, seed)
-            self.seeds.append(SeedRun(seed, roles, subset.to(self.device)))
+        self.tally = Tally(dataset, draws(detectors, settings.seeds), bounded, self.device)
+        self.runs = []
+        for draw, roles in zip(self.tally.draws, self.tally.roles, strict=True):
+            subset = FeatureSubset.draw(self.embedder.channels, settings.features, draw.seed)
+            self.runs.append(DrawRun(draw, list(detectors[draw.protocol]), roles, subset.to(self.device)))
 
     def run(self, work: Path | None = None) -> Tally:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
@@ -109,13 +109,13 @@ class Experiment:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
             finished = FinishedPasses(work, self._key(), self.device)
-            for seed, moments in zip(self.seeds, finished.get("fit", self._fit_pass), strict=True):
-                seed.moments = Moments.from_state(moments)
+            for run, moments in zip(self.runs, finished.get("fit", self._fit_pass), strict=True):
+                run.moments = Moments.from_state(moments)
             self._fit_backgrounds()
             if any(d.has_signature for d in self.detectors):
                 signatures = finished.get("signature", self._signature_pass)
-                for seed, found in zip(self.seeds, signatures, strict=True):
-                    seed.signatures = SignatureSet(**found)
+                for run, found in zip(self.runs, signatures, strict=True):
+                    run.signatures = SignatureSet(**found) if found else None
             self._score_pass()
             self.images.store = EmbeddingStore(0)
             return self.tally
@@ -123,31 +123,42 @@ class Experiment:
     def _fit_pass(self) -> list[dict]:
         """Moments of the images that train; embeddings that are wanted again are kept on the way."""
         index = self.tally.with_role("train")
-        wanted = np.isin(np.arange(len(self.dataset)), self.tally.with_role(*self._judged))
-        wanted |= clutter_images(self.seeds, self.detectors).any(0)
+        wanted = self._scored | clutter_images(self.runs).any(0)
         for batch, embedding in self.images.batches(index, "fit"):
             self.images.store.add(batch.index, embedding, wanted[batch.index])
-            for seed in self.seeds:
-                train = np.flatnonzero(seed.roles[batch.index] == "train")
-                seed.moments.update(seed.chosen(embedding, train))
-        return [seed.moments.state() for seed in self.seeds]
+            for run in self.runs:
+                run.moments.update(run.chosen(embedding, run.members("train", batch.index)))
+        return [run.moments.state() for run in self.runs]
 
     def _fit_backgrounds(self) -> None:
-        for seed in self.seeds:
-            for kind in sorted({d.background for d in self.detectors}):
-                seed.backgrounds[kind] = fit_background(seed.moments, kind)
-            seed.moments = Moments()
+        for run in self.runs:
+            for kind in sorted({d.background for d in run.detectors}):
+                run.backgrounds[kind] = fit_background(run.moments, kind)
+            run.moments = Moments()
 
-    def _signature_pass(self) -> list[dict]:
-        return [vars(s) for s in find_signatures(self.images, self.seeds, self.detectors, self.conventions)]
+    def _signature_pass(self) -> list[dict | None]:
+        found = find_signatures(self.images, self.runs, self.conventions, self._scored)
+        return [None if signatures is None else vars(signatures) for signatures in found]
+
+    def judged(self, run: DrawRun, role: str = "test") -> list[int]:
+        """The numbers of the detectors that judge the images of a role in a draw."""
+        judges = [d for d in self._judges[role] if d in run.detectors and (run.roles == role).any()]
+        return [self.detectors.index(d) for d in judges]
+
+    @property
+    def _scored(self) -> Bool[np.ndarray, " image"]:
+        """The images that any detector judges."""
+        roles = [(run, role) for run in self.runs for role in self._judges if self.judged(run, role)]
+        return np.any([run.roles == role for run, role in roles], axis=0)
 
     def _score_pass(self) -> None:
         scorers = {
-            (number, role): self.scorer(seed, judges)
-            for number, seed in enumerate(self.seeds)
-            for role, judges in self._judged.items()
+            (number, role): self.scorer(run, judges)
+            for number, run in enumerate(self.runs)
+            for role in self._judges
+            if (judges := self.judged(run, role))
         }
-        index = self.tally.with_role(*self._judged)
+        index = np.flatnonzero(self._scored)
         self.tally.pixel.clear()  # or a second run would count every pixel again
         for batch, embedding in self.images.batches(index, "score", self.dataset.has_masks):
             truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
@@ -163,52 +174,53 @@ class Experiment:
         embedding: Embedding,
         truth: Truth | None,
     ) -> None:
-        """Score those images of a batch that have a role in the seed of a number."""
-        members = self.tally.members(number, batch.index, role)
+        """Score those images of a batch that have a role in the draw of a number."""
+        run = self.runs[number]
+        members = run.members(role, batch.index)
         if not len(members):
             return
-        chosen = self.seeds[number].chosen(embedding, members)
+        chosen = run.chosen(embedding, members)
         patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-        # the example maps, of the first seed, take their thresholds from its validation images
+        # the example maps, of the first draw, take their thresholds from its validation images
         judges_pixels = truth is not None and (role == "test" or number == 0)
         known = truth.select(members) if truth is not None and judges_pixels else None
-        for detector, scores in zip(self._judged[role], patches, strict=True):
+        for detector, scores in zip(self.judged(run, role), patches, strict=True):
             maps = anomaly_map(scores, *self._smoothing)
             self.tally.add((number, detector, role), batch.index[members], maps, known)
 
-    def scorer(self, seed: SeedRun, numbers: Sequence[int] | None = None) -> Scorer:
-        """The scorer of a seed whose background and signatures are known, for the detectors of some numbers
-        or all."""
-        chosen = self.detectors if numbers is None else [self.detectors[n] for n in numbers]
+    def scorer(self, run: DrawRun, numbers: Sequence[int]) -> Scorer:
+        """The scorer of a draw whose background and signatures are known, for the detectors of some
+        numbers."""
         return Scorer(
-            chosen,
-            seed.backgrounds,
-            seed.signatures,
-            shape=self.embedder.shape(seed.subset),
+            [self.detectors[n] for n in numbers],
+            run.backgrounds,
+            run.signatures,
+            shape=self.embedder.shape(run.subset),
             raster=self.embedder.raster,
-            seed=seed.seed,
+            seed=run.draw.seed,
             conventions=self.conventions,
         )
 
     def record(self) -> dict:
-        """What each seed drew: the features kept, and the roles of the images (counts, checksum)."""
+        """What each draw drew: the features kept, and the roles of the images (counts, checksum)."""
         drawn = {}
-        for seed in self.seeds:
-            names, counts = np.unique(seed.roles.astype(str), return_counts=True)
-            drawn[str(seed.seed)] = {
-                "features": seed.subset.index(self.embedder.channels).tolist(),
+        for run in self.runs:
+            names, counts = np.unique(run.roles.astype(str), return_counts=True)
+            drawn[f"{run.draw.protocol} {run.draw.seed}"] = {
+                "features": run.subset.index(self.embedder.channels).tolist(),
                 "roles": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-                "roles_sha256": sha256("\n".join(seed.roles).encode()).hexdigest(),
+                "roles_sha256": sha256("\n".join(run.roles).encode()).hexdigest(),
             }
         return drawn
 
     def maps(
-        self, images: Float[Tensor, "image 1 row column"], seed: SeedRun
+        self, images: Float[Tensor, "image 1 row column"], run: DrawRun, detectors: Sequence[Detector]
     ) -> Float[Tensor, "detector image row column"]:
         """The pixel maps of a few images in [0, 1], for figures; after :meth:`run`."""
         with torch.inference_mode():
-            chosen = seed.subset.select(self.images.compute(images))
-            patches = self.embedder.to_raster(self.scorer(seed).score(chosen).transpose(0, 1))
+            scorer = self.scorer(run, [self.detectors.index(d) for d in detectors])
+            chosen = run.subset.select(self.images.compute(images))
+            patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
             return anomaly_map(patches, *self._smoothing)
 
     def forget(self, work: Path) -> None:
@@ -224,7 +236,7 @@ class Experiment:
         return key_of(
             self.dataset.manifest.to_csv(),
             json.dumps(asdict(self.settings), sort_keys=True),
-            repr((self.detectors, sorted(self.conventions))),
+            repr(([(run.draw, run.detectors) for run in self.runs], sorted(self.conventions))),
             weights.digest(),
             sources()["sha256"],
             torch.__version__,

@@ -175,10 +175,10 @@ def padim_measures(
     ``padim_pixel_auroc``, of the second fill's pixels against the others, in the images with it, and
     ``padim_pixel_auroc_before``, of the same pixels in the images without. Empty if nothing can be refilled.
     """
-    experiment = Experiment(dataset, backbone, [PADIM], settings)
-    seed = experiment.seeds[0]
+    experiment = Experiment(dataset, backbone, {"paper": [PADIM]}, settings)
+    run = experiment.runs[0]
     tested = {
-        PurePosixPath(p).name for p in dataset.manifest["path"][(seed.roles == "test") & ~dataset.anomalous]
+        PurePosixPath(p).name for p in dataset.manifest["path"][(run.roles == "test") & ~dataset.anomalous]
     }
     generator = np.random.default_rng(random)
     second = [(p, refill(p, generator)) for p in pairs(dataset) if p.name in tested]
@@ -193,7 +193,7 @@ def padim_measures(
         where = cv2.resize(moved.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
         truth = Truth.of(torch.from_numpy(where)[None])
         for is_second, image in ((False, before), (True, after)):
-            maps = experiment.maps(in_unit_range(image, size)[None], seed)[0]
+            maps = experiment.maps(in_unit_range(image, size)[None], run, [PADIM])[0]
             scores[is_second].append(float(image_score(maps)[0]))
             histograms[is_second].update(maps, truth)
     labels = np.repeat([False, True], len(chosen))

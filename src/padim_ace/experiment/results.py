@@ -17,10 +17,11 @@ import pandas as pd
 from data_prep.errors import DataError
 from data_prep.files import write_atomic
 from padim_ace.detect.registry import BACKGROUNDS, COVARIANCES
+from padim_ace.experiment.protocols import ARMS, PROTOCOLS
 
 NAMES = ("detector", "background", "covariance", "signature", "convention")
 """The columns that name a detector."""
-KEY = ("dataset", "backbone", *NAMES, "seed", "level", "metric")
+KEY = ("dataset", "backbone", "protocol", *NAMES, "seed", "level", "metric")
 SCORES = (*KEY, "value")
 """The columns of ``scores.csv``."""
 JOINED = {
@@ -33,6 +34,7 @@ JOINED = {
 }
 """The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {
+    "protocol": {*PROTOCOLS, *ARMS},
     "background": {"", *BACKGROUNDS},
     "covariance": {"", *COVARIANCES},
     "level": {"image", "pixel"},

@@ -14,12 +14,13 @@ from padim_ace.experiment import rx
 from padim_ace.experiment.dataset import PreparedDataset, batches
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
 
 def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
     """RX against the local background (detector 0), RX against the training normals' (1), CFAR (2)."""
-    tally = Tally(dataset, settings.seeds, [False] * 3, settings.device)
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * 3, settings.device)
     backgrounds = _grey_backgrounds(dataset, settings, tally)
     rows, columns = (smoothing_matrix(n, n).to(settings.device) for n in settings.image_size)
     for index, images, truth in _grey(
@@ -41,7 +42,7 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
 
 
 def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally) -> list[rx.GreyBackground]:
-    """The background of each seed's training normals, from one pass over all of them."""
+    """The background of each draw's training normals, from one pass over all of them."""
     train = tally.with_role("train")
     parts = [
         rx.products(rx.neighbourhoods(images)) for _, images, _ in _grey(dataset, settings, train, "RX, fit")

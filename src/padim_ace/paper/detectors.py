@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import SIGNATURES
+from padim_ace.experiment.protocols import ARMS
 from padim_ace.paper.published import READING_TITLES
 
 PADIM_ACE = Detector()
@@ -50,12 +51,14 @@ BEYOND: list[Detector] = [
 """Signatures, backgrounds and statistics beyond the paper's."""
 SUPERVISION: list[Detector] = [Detector(signature="mined", images=images) for images in (1, 5, 20)]
 """Signatures of few anomalous images."""
-DETECTORS: list[Detector] = [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION]
-"""All that are run."""
+DETECTORS: dict[str, list[Detector]] = {
+    "scenes": [PADIM, PADIM_ACE, replace(PADIM_ACE, convention="published"), *BEYOND, *SUPERVISION],
+    "paper": [*TABLES, *DEVIATIONS],
+    **dict.fromkeys(ARMS, [PADIM, PADIM_ACE]),
+}
+"""All that are run, by protocol; the example maps are of the first."""
 VALIDATED: list[Detector] = [*READINGS, *CANDIDATES, GLRT_SUBSPACE]
 """Those that judge the validation images too, for a choice, a threshold or the clamp."""
-SHOWN: list[Detector] = [*READINGS, ACE_MASKED]
-"""Those whose histograms of image scores are shown."""
 BY_AREA: list[Detector] = [PADIM, PADIM_ACE, ACE_MASKED, GLRT_SUBSPACE]
 """Those that are asked about targets of different sizes."""
 EXAMPLES: dict[str, Detector] = {"padim": PADIM, "ace": PADIM_ACE, "subspace": GLRT_SUBSPACE}

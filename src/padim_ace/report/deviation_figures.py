@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from padim_ace.paper.detectors import SHOWN
+from padim_ace.paper.detectors import READINGS
 from padim_ace.report.figures import COLOURS, HEAT, INK, STYLE, panels
 from padim_ace.report.titles import dataset_title, detector_title
 
@@ -180,11 +180,11 @@ def histogram_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
     overlaps = []
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(datasets), len(SHOWN), squeeze=False, layout="constrained",
-            figsize=(1.9 * len(SHOWN), 0.6 + 1.6 * len(datasets)),
+            len(datasets), len(READINGS), squeeze=False, layout="constrained",
+            figsize=(1.9 * len(READINGS), 0.6 + 1.6 * len(datasets)),
         )  # fmt: skip
         for line, dataset in zip(axes, datasets, strict=True):
-            for axis, detector in zip(line, SHOWN, strict=True):
+            for axis, detector in zip(line, READINGS, strict=True):
                 where = {"dataset": dataset, **detector.row()}
                 rows = frame[(frame[list(where)] == list(where.values())).all(axis=1)]
                 shares = []

@@ -17,7 +17,7 @@ from IPython.display import HTML
 
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.experiment.results import NAMES
-from padim_ace.paper.detectors import SHOWN
+from padim_ace.paper.detectors import READINGS
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import gain, number_text, select, spread_text
 from padim_ace.report.titles import dataset_title, detector_title
@@ -32,7 +32,7 @@ EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "eff
 def auroc(scores: pd.DataFrame, dataset: str, level: str, backbone: str, detector: Detector) -> pd.Series:
     """AUROC by seed; empty if it was not run."""
     at = {"dataset": dataset, "level": level, "backbone": backbone, "metric": "auroc"}
-    return select(scores, **at, **detector.row())
+    return select(scores, protocol="paper", **at, **detector.row())
 
 
 def effects(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def effects_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
 def seed_spread(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
     """D7: how far the detectors that the chapter follows move from seed to seed, as a table's columns."""
     rows = []
-    for dataset, level, detector in product(datasets, ("image", "pixel"), SHOWN):
+    for dataset, level, detector in product(datasets, ("image", "pixel"), READINGS):
         values = auroc(scores, dataset, level, backbone, detector)
         if len(values):
             names = (dataset_title(dataset), detector_title(detector), level, len(values))
@@ -88,7 +88,7 @@ def removal_effect(scores: pd.DataFrame, paper: pd.DataFrame, backbone: str) -> 
     cells = paper[(paper["table"] == 1) & (paper["dataset"] == "ssdd")].set_index(["model", "level"])
     cells = cells.apply(lambda cell: spread_text(cell["mean"], cell["std"]), axis=1)
     rows = []
-    for detector, level in product(SHOWN, ("image", "pixel")):
+    for detector, level in product(READINGS, ("image", "pixel")):
         ways = [auroc(scores, name, level, backbone, detector) for name in ("ssdd", "ssdd_kmeans")]
         both = pd.concat(ways, axis=1, keys=["masks", "kmeans"]).dropna()
         both["difference"] = both["kmeans"] - both["masks"]
@@ -107,7 +107,7 @@ def clamp_effect(clamp: pd.DataFrame) -> pd.DataFrame:
     Args:
         clamp: the rows of ``clamp.csv`` of one backbone, as fractions.
     """
-    titles = {tuple(detector.row().values()): detector_title(detector) for detector in SHOWN}
+    titles = {tuple(detector.row().values()): detector_title(detector) for detector in READINGS}
     rows = []
     for (dataset, *words), part in clamp.groupby(["dataset", *NAMES], sort=False):
         mean = 100 * part[["raw", "clamped", "tied"]].mean()

@@ -37,7 +37,7 @@ def reproduced(cell: Any, scores: pd.DataFrame, dataset: str, convention: str = 
     row = row_of(PADIM if ours == "padim" else ours)
     backbone, _ = paper.backbone_at_hand(cell.backbone, scores)
     at = {"dataset": dataset, "backbone": backbone, "level": cell.level, "metric": cell.metric}
-    return select(scores, **row, **at)
+    return select(scores, protocol="paper", **row, **at)
 
 
 def prepared_images(results: Path | str) -> dict[str, int]:
@@ -137,7 +137,7 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
         for name, detector in ours.items():
             for level in ("image", "pixel"):
                 at = {"dataset": dataset, "backbone": paper.BACKBONE, "level": level, "metric": "auroc"}
-                values = summarise(select(scores, **at, **detector.row()).head(paper.RUNS))
+                values = summarise(select(scores, protocol="paper", **at, **detector.row()).head(paper.RUNS))
                 text = spread_text(values.mean, values.std) if values.seeds else "not run"
                 named[f"ours_{dataset}_{name}_{level}"] = text
     verdicts = ledger(published, scores)["verdict"]

@@ -115,7 +115,7 @@ def compare(
         for level in LEVELS:
             where = {**setting.row(), "dataset": dataset, "level": level, "metric": "auroc"}
             backbone, weights = paper.backbone_at_hand(where["backbone"], scores)
-            values = select(scores, **where | {"backbone": backbone})
+            values = select(scores, protocol="paper", **where | {"backbone": backbone})
             cell = _published_cell(cells, setting, where) if setting.model else None
             if cell is not None or (len(values) and not setting.aggregation):
                 rows.append(_compared(setting, where, cell, values, not_run or {}))
