@@ -15,7 +15,6 @@
 results = "results/demo"  # a folder with scores.csv and provenance.json
 
 # %% tags=["hide-input"]
-
 from IPython.display import display
 
 from padim_ace.experiment.results import read_scores

@@ -63,7 +63,7 @@ def test_the_verdict_changes_when_a_number_is_perturbed():
 
 def test_why_a_number_was_not_run_says_what_would_run_it(tmp_path):
     cell = SimpleNamespace(dataset="mstar", backbone="resnet50", model="dfm")
-    assert "make book" in published.why_not_run(cell, {})
+    assert "make rivals" in published.why_not_run(cell, {})
     (tmp_path / "not_run.csv").write_text(
         "dataset,detector,backbone,reason,command\nmstar,dfm,resnet50,weights not at hand,make book\n"
     )

@@ -56,7 +56,7 @@ class Peer:
     steps: int = 0
     """Of the optimiser, where there is one."""
     images: int = 2**31
-    """That train at most, at equal steps. Patches of more take hours, and all at once more than the memory."""
+    """That train at most, at equal steps: patches of more take hours, and all at once too much memory."""
 
 
 PEERS = {
@@ -179,7 +179,7 @@ class Remembering(nn.Module):
             return [stage[0].unflatten(1, shape).to(self._device) for stage, shape in shaped]
         seen = prepared_images(self._dataset, self._rows, self._pre_processor).to(self._device)
         asked = self._network(seen.contiguous(memory_format=torch.channels_last))
-        maps = [F.avg_pool2d(m, self._pool) for m in asked]
+        maps = [F.avg_pool2d(m, self._pool).contiguous() for m in asked]
         self._shapes = [m.shape[1:] for m in maps]
         new = np.array([row not in self._store for row in self._rows.tolist()])
         self._store.add(self._rows, [m.flatten(1)[None].cpu() for m in maps], new)

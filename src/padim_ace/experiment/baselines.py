@@ -38,10 +38,8 @@ BASELINES = {
     "dfm": Baseline("DFM", "", "resnet50", "ResNet-50", rival=True),
     "dfm_resnet18": Baseline("DFM", "ResNet-18", "resnet18", "ResNet-18"),
     "fre_resnet18": Baseline("FRE", "ResNet-18", "resnet18", "ResNet-18", rival=True),
-    "mhpatchcore": Baseline("MH-PatchCore", "at most 1,000 images", "resnet18", "ResNet-18", rival=True),
-    "patchcore": Baseline(
-        "PatchCore", "at most 1,000 images, coreset of 0.1 %", "resnet18", "ResNet-18", rival=True
-    ),
+    "mhpatchcore": Baseline("MH-PatchCore", "≤ 1,000 images", "resnet18", "ResNet-18", rival=True),
+    "patchcore": Baseline("PatchCore", "≤ 1,000 images, 0.1 % coreset", "resnet18", "ResNet-18", rival=True),
     "winclip": Baseline("WinCLIP", "", "vit_b_16_plus_240", "CLIP ViT-B/16+"),
 }
 """By their names in ``scores.csv``."""
@@ -71,7 +69,8 @@ def run_baselines(
         try:
             tally = run()
         except WeightsError as error:
-            missing.append((name, detector, BASELINES[detector].backbone, str(error), command))
+            how = command.replace("make book", "make rivals") if BASELINES[detector].rival else command
+            missing.append((name, detector, BASELINES[detector].backbone, str(error), how))
         else:
             frames += [tally.frame([_row(detector)], dataset=name)] if tally else []
     return pd.concat(frames), pd.DataFrame(sorted(missing), columns=list(NOT_RUN))

@@ -123,7 +123,8 @@ def why_not_run(cell: Any, not_run: Reasons) -> str:
         return said
     hub = "weights come from a model hub, out of reach of the machine of this run; with network:"
     if cell.model in BASELINES:
-        return f"{BASELINES[cell.model].backbone_title} {hub} `make book PROFILE=paper`"
+        target = "rivals" if BASELINES[cell.model].rival else "book"
+        return f"{BASELINES[cell.model].backbone_title} {hub} `make {target} PROFILE=paper`"
     if cell.backbone != BACKBONE:
         return (
             f"{BACKBONES[cell.backbone].title} {hub} add `{cell.backbone}` to `backbones` in "
