@@ -20,7 +20,8 @@ ABOUT = {
 # Table 2: backbones
 
 PaDiM-ACE on HRSID with different feature extractors, three stages of each, 100 random features of their
-channels. EfficientNet-Lite0 is not in the paper; it is the backbone of the demo.
+channels. EfficientNet-Lite0 is not in the paper; it is the backbone of the demo. *Random weights* are those with which
+timm makes a network before it is trained: what remains of a row's number there is the architecture's, not ImageNet's.
 """,
     3: """\
 # Table 3: kinds of covariance
