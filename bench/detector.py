@@ -34,7 +34,7 @@ from padim_ace.detect.embedding import CPU_IMAGES
 from padim_ace.detect.inner_products import Full, Shape
 from padim_ace.detect.pyramid import flatten
 from padim_ace.detect.statistics import ace
-from padim_ace.experiment import results
+from padim_ace.experiment import anomalib_baselines, results
 from padim_ace.experiment.dataset import PreparedDataset, batches
 from padim_ace.experiment.experiment import Experiment, Settings
 from padim_ace.paper.published_code import CONVENTIONS
@@ -153,6 +153,16 @@ def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) ->
         return paired(theirs, lambda: experiment(dataset, backbone, [PADIM], 1, batch_size=16).run(), repeats)
 
 
+def mhpatchcore_over_ours(dataset: PreparedDataset, repeats: int) -> tuple[float, float, float]:
+    """MH-PatchCore's fit and test over PaDiM-ACE's, of the same images and ResNet-18, one seed."""
+    settings = Settings(seeds=(0,))
+
+    def theirs() -> None:
+        [*_] = anomalib_baselines.run_peers(dataset, settings, ["mhpatchcore"], ["scenes"])
+
+    return paired(theirs, lambda: experiment(dataset, "resnet18", [Detector()], 1).run(), repeats)
+
+
 def peak_memory(dataset: PreparedDataset, backbone: str, images: int) -> float:
     """Peak resident memory in MB of a process that fits PaDiM to so many normal images, and scores.
 
@@ -242,6 +252,10 @@ def main() -> None:
     show("ten_seeds_over_one", ratio, "<= 1.5", f"{a:.1f} s, {b:.1f} s")
     a, b, ratio = anomalib_over_ours(dataset, backbone, repeats)
     show("anomalib_over_ours", ratio, ">= 3", f"{a:.1f} s by anomalib's Engine, {b:.1f} s here")
+    if backbone == "resnet18":
+        few = subset(whole, 40)
+        a, b, ratio = mhpatchcore_over_ours(few, 1)
+        show("mhpatchcore_over_ours", ratio, ">= 4", f"{a:.1f} s, {b:.1f} s here, {len(few)} images")
     fresh = {"max_workers": 1, "mp_context": get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(**fresh) as processes:
         a, b = processes.map(peak_memory, [whole] * 2, [backbone] * 2, (2000, 200))

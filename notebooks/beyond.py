@@ -27,7 +27,7 @@ from padim_ace.experiment.results import read_scores
 from padim_ace.report import beyond, figures, html_tables
 
 folder = Path(results)
-scores = read_scores(folder / "scores.csv").query("backbone == @backbone and protocol == 'paper'")
+scores = read_scores(folder).query("backbone == @backbone and protocol == 'paper'")
 few, selection = (
     pd.read_csv(folder / f"{name}.csv", keep_default_na=False).query(
         "backbone == @backbone and protocol == 'paper'"

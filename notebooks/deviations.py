@@ -37,7 +37,7 @@ from padim_ace.report.summary import number_text
 from padim_ace.report.titles import dataset_title
 
 folder = Path(results)
-scores = read_scores(folder / "scores.csv")
+scores = read_scores(folder)
 paper = read_published(Path(published))
 fill, clamp, histograms = (
     pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("fill", "clamp", "histograms")

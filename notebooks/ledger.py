@@ -41,7 +41,7 @@ from padim_ace.paper.published import read_not_run, read_published
 from padim_ace.report import html_tables
 from padim_ace.report.ledger import draw, ledger, prepared_images
 
-scores = read_scores(Path(results) / "scores.csv")
+scores = read_scores(results)
 paper = read_published(Path(published))
 not_run = read_not_run(Path(results) / "not_run.csv")
 draw(ledger(paper, scores, not_run=not_run, images=prepared_images(results)))

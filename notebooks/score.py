@@ -43,6 +43,7 @@ from padim_ace.experiment.provenance import provenance
 from padim_ace.paper.detectors import (
     DETECTORS,
     EXAMPLES,
+    PADIM_ACE,
     READINGS,
     VALIDATED,
     without_masks,
@@ -63,12 +64,15 @@ settings = Settings(
     workers=threads,
 )
 network = load_backbone(backbone, image_size=settings.image_size)
+trained = network.weights.source != "random"  # else only the paper's detectors are compared
+judges = DETECTORS if trained else {"paper": READINGS}
 detectors = {
     protocol: judged if images.has_masks else without_masks(judged)
-    for protocol, judged in DETECTORS.items()
+    for protocol, judged in judges.items()
     if protocol not in ARMS or images.has_twins
 }
-experiment = Experiment(images, network, detectors, settings, validated=VALIDATED, conventions=CONVENTIONS)
+validated, examples = (VALIDATED, EXAMPLES) if trained else (READINGS, {"ace": PADIM_ACE})
+experiment = Experiment(images, network, detectors, settings, validated=validated, conventions=CONVENTIONS)
 display(
     Markdown(
         f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
@@ -127,13 +131,13 @@ parameters = {
 seconds = time.perf_counter() - start
 origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
 results.write_json(origin, folder / "provenance.json")
-paper = ImageScores.of_run(experiment, dataset, backbone, "paper")
-tables = {
-    "supervision": few,
-    "validation": validation,
-    "clamp": clamp_frame(paper, READINGS),
-    "histograms": histogram_frame(paper, READINGS),
-}
+tables = {}
+if trained:
+    paper = ImageScores.of_run(experiment, dataset, backbone, "paper")
+    tables["supervision"] = few
+    tables["validation"] = validation
+    tables["clamp"] = clamp_frame(paper, READINGS)
+    tables["histograms"] = histogram_frame(paper, READINGS)
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")

@@ -31,7 +31,7 @@ from padim_ace.report import figures, html_tables, tables
 from padim_ace.report.ledger import prepared_images
 from padim_ace.report.titles import dataset_title
 
-scores = read_scores(Path(results) / "scores.csv")
+scores = read_scores(results)
 paper = read_published(Path(published))
 not_run = read_not_run(Path(results) / "not_run.csv")
 

@@ -239,7 +239,7 @@ def _config(book: Path) -> None:
     """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.ledger.numbers."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
     folder = ROOT / "results/paper"
-    scores = results.read_scores(folder / "scores.csv")
+    scores = results.read_scores(folder)
     paper = published.read_published(ROOT / "book/published.csv")
     config["sphinx"]["config"]["myst_substitutions"] = ledger.numbers(paper, scores, folder)
     (book / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

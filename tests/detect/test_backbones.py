@@ -82,6 +82,16 @@ def test_a_whole_models_file_in_the_folder(name, tmp_path, monkeypatch):
     assert any(e.shape == finest.shape and torch.allclose(e, finest, atol=1e-4) for e in expected)
 
 
+def test_random_weights_by_name_are_the_same_again_and_leave_the_generator_alone():
+    x, before = torch.randn(1, 3, 64, 64), torch.get_rng_state()
+    first, again = (load_backbone("resnet18_random") for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.name == "resnet18_random" and first.weights.source == "random"
+    with torch.inference_mode():
+        for a, b in zip(first(x), again(x), strict=True):
+            assert torch.equal(a, b) and a.std() > 0
+
+
 @needs_weights
 def test_the_real_resnet18_file_is_all_that_its_stages_need():
     backbone = load_backbone("resnet18", "folder")

@@ -41,6 +41,16 @@ def test_what_is_written_reads_back_to_the_last_bit(tmp_path):
     assert back["value"][0] == 1 / 3 and back["background"][0] == "patch" and back["seed"][0] == 0
 
 
+def test_a_folders_rivals_are_read_with_its_scores(tmp_path):
+    results.write_scores(frame(), tmp_path / "scores.csv")
+    assert len(results.read_scores(tmp_path)) == 1
+    results.write_scores(frame(detector="mhpatchcore"), tmp_path / "rivals.csv")
+    assert list(results.read_scores(tmp_path)["detector"]) == ["ace", "mhpatchcore"]
+    results.write_scores(frame(), tmp_path / "rivals.csv")
+    with pytest.raises(DataError, match="twice"):
+        results.read_scores(tmp_path)
+
+
 def test_equal_results_give_equal_bytes_in_any_order_of_rows_and_columns(tmp_path):
     rows = [frame(seed=seed, level=level) for seed, level in itertools.product((10, 2), ("pixel", "image"))]
     results.write_scores(pd.concat(rows), tmp_path / "a.csv")

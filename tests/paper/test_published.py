@@ -110,7 +110,7 @@ def test_as_many_seeds_or_runs_as_would_decide_decide_and_one_less_does_not():
 
 def test_why_a_number_was_not_run_says_what_would_run_it(tmp_path):
     cell = SimpleNamespace(dataset="mstar", backbone="resnet50", model="dfm")
-    assert "make book" in published.why_not_run(cell, {})
+    assert "make rivals" in published.why_not_run(cell, {})
     (tmp_path / "not_run.csv").write_text(
         "dataset,detector,backbone,reason,command\nmstar,dfm,resnet50,weights not at hand,make book\n"
     )

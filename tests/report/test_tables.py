@@ -85,11 +85,41 @@ def test_metrics_other_than_auroc_do_not_enter():
 def test_a_setting_that_was_not_run_has_one_line_and_says_why():
     dfm = TABLE[TABLE["label"] == "DFM"]
     assert list(dfm["level"]) == ["image", "pixel"] and dfm["mean"].isna().all()
-    assert set(dfm["verdict"]) == {"not run"} and dfm["note"].str.contains("make book").all()
+    assert set(dfm["verdict"]) == {"not run"} and dfm["note"].str.contains("make rivals").all()
     nothing = tables.compare(tables.table_settings(2), SCORES.iloc[:0], "hrsid", published=PAPER, number=2)
     assert list(nothing["label"]).count("MobileViT") == 2  # image and pixel, not once per reading
     text = tables.draw(nothing, "caption", "name", 2).data
     assert "<li>ConvNeXt V2 weights come from" in text  # names once what was not run
+
+
+def test_weights_that_stand_in_are_named_in_the_table_and_in_the_ledger():
+    others = rows("dfm", [0.7, 0.8], dataset="ssdd_kmeans", backbone="resnet50_keras")
+    scores = pd.concat([SCORES, others])
+    found = tables.compare(tables.table_settings(1), scores, "ssdd_kmeans", PAPER, 1)
+    dfm = found[(found["label"] == "DFM") & (found["level"] == "image")].iloc[0]
+    assert dfm["mean"] == pytest.approx(75) and dfm["paper_mean"] > 0 and dfm["verdict"] != "not run"
+    assert dfm["backbone"] == "resnet50_keras" and "Keras" in dfm["note"]
+    number = (
+        ledger.ledger(PAPER, scores)
+        .query("model == 'dfm' and dataset == 'ssdd' and level == 'image'")
+        .iloc[0]
+    )
+    assert number["ours"] == pytest.approx(75) and "Keras" in number["note"]
+    timms = pd.concat([scores, others.assign(backbone="resnet50", value=0.9)])  # these are the paper's
+    found = tables.compare(tables.table_settings(1), timms, "ssdd_kmeans", PAPER, 1)
+    dfm = found[(found["label"] == "DFM") & (found["level"] == "image")].iloc[0]
+    assert dfm["mean"] == pytest.approx(90) and dfm["backbone"] == "resnet50" and not dfm["note"]
+
+
+def test_networks_that_were_never_trained_stand_beside_those_that_were():
+    scores = pd.concat(
+        [rows(d, [0.6], dataset="hrsid", backbone="mobilevit_xs_random") for d in (PADIM, Detector())]
+    )
+    found = tables.compare(tables.table_settings(2), scores, "hrsid", PAPER, 2).query("level == 'image'")
+    labels = found["label"].tolist()
+    assert labels[labels.index("MobileViT") :] == ["MobileViT", *["MobileViT, random weights"] * 2]
+    assert found["mean"].iloc[-2:].tolist() == [60, 60] and found["paper_mean"].iloc[-2:].isna().all()
+    assert found["reading"].iloc[-2:].tolist() == ["centred", "PaDiM"]
 
 
 def test_the_best_of_each_column_is_bold_and_verdicts_are_marked_by_more_than_colour():

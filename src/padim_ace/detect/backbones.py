@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from padim_ace.detect.registry import BACKBONES, BackboneSpec
+from padim_ace.detect.registry import BACKBONES, RANDOM, BackboneSpec
 
 STRIDES = (4, 16)
 """Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
@@ -91,7 +91,8 @@ def load_backbone(
     """A backbone with its weights, on the CPU, channels last, in evaluation mode.
 
     Args:
-        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps.
+        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps;
+            with :data:`padim_ace.detect.registry.RANDOM` behind it, the same random weights at each call.
         source: ``auto`` looks in the folder, the package and the hub, in this order; each can be named
             (``folder``, ``package``, ``hub``). ``random`` draws weights from torch's generator, for tests.
         image_size: rows and columns of the images, for backbones whose attention windows depend on them.
@@ -101,6 +102,12 @@ def load_backbone(
         ValueError: for an unknown backbone, layer or source.
         WeightsError: if no weights are found, or a file's tensors are not the backbone's.
     """
+    if name.endswith(RANDOM):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            untrained = load_backbone(name.removesuffix(RANDOM), "random", image_size, layers)
+        untrained.name = name
+        return untrained
     spec = specify(name, layers)
     config: Any = timm.get_pretrained_cfg(spec.timm_name)
     size: dict[str, Any] = {"img_size": image_size} if image_size and config.fixed_input_size else {}

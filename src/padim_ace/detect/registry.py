@@ -96,6 +96,8 @@ BACKBONES = {
 """The backbones, by name."""
 
 
+RANDOM = "_random"
+"""What the name of a backbone ends in whose weights were never trained."""
 PRECISIONS = ("float32", "bfloat16")
 """What a backbone's pass can be computed in; statistics are never computed in bfloat16."""
 

@@ -58,9 +58,14 @@ def write_scores(frame: pd.DataFrame, path: Path | str) -> None:
 def read_scores(path: Path | str) -> pd.DataFrame:
     """Read a scores table: words as strings (empty where a column does not apply), seed whole, value float.
 
+    Of a folder, ``scores.csv`` with the rows of the slow rivals, where they were run (``rivals.csv``).
+
     Raises:
         DataError: if the file does not exist, its header is not :data:`SCORES`, or a row breaks the format.
     """
+    if Path(path).is_dir():
+        rivals = Path(path) / "rivals.csv"
+        return merge_scores([Path(path) / "scores.csv", *([rivals] if rivals.is_file() else [])])
     frame = read_csv(path)
     if tuple(frame.columns) != SCORES:
         found = ",".join(frame.columns)

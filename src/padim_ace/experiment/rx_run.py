@@ -1,4 +1,4 @@
-"""RX on a prepared dataset, with the splits and metrics of all other detectors."""
+"""RX and CFAR on a prepared dataset, with the splits and metrics of all other detectors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from padim_ace.experiment.tally import Tally
 
 
 def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
-    """RX against the local background (detector 0) and against the training normals' (detector 1)."""
-    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False, False], settings.device)
+    """RX against the local background (detector 0), RX against the training normals' (1), CFAR (2)."""
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * 3, settings.device)
     backgrounds = _grey_backgrounds(dataset, settings, tally)
     rows, columns = (smoothing_matrix(n, n).to(settings.device) for n in settings.image_size)
     for index, images, truth in _grey(
         dataset, settings, tally.with_role("test"), "RX, score", dataset.has_masks
     ):
-        near = anomaly_map(rx.local_rx(images), rows, columns)
+        near, above = (anomaly_map(score(images), rows, columns) for score in (rx.local_rx, rx.cfar))
         vectors = rx.neighbourhoods(images)
         for number, background in enumerate(backgrounds):
             chosen = tally.members(number, index)
@@ -37,6 +37,7 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
             judged = truth.select(chosen) if truth is not None else None
             tally.add((number, 0, "test"), index[chosen], near[chosen], judged)
             tally.add((number, 1, "test"), index[chosen], far, judged)
+            tally.add((number, 2, "test"), index[chosen], above[chosen], judged)
     return tally
 
 

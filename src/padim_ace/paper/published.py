@@ -43,6 +43,8 @@ AGGREGATIONS = {
 """The paper's ways to make one variance of a covariance; ACE depends on none of them."""
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 """The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
+STAND_INS = {"resnet50": "resnet50_keras"}
+"""Weights that stand in for a backbone's where these are out of reach."""
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
 HRSID_IMAGES = 5604
 """Images of HRSID's whole release."""
@@ -136,6 +138,14 @@ def _would_decide(difference: float, margin: float, paper: tuple[float, int], he
     return f"{'more runs on both sides' if decided else 'only more images'} ({left})"
 
 
+def backbone_at_hand(backbone: str, scores: pd.DataFrame) -> tuple[str, str]:
+    """The backbone whose numbers stand for a published cell's, and what is to be said of its weights."""
+    other = STAND_INS.get(backbone, backbone)
+    if other == backbone or not (scores["backbone"] == other).any() or (scores["backbone"] == backbone).any():
+        return backbone, ""
+    return other, f"timm's weights were out of reach: those that Keras ships stand in ({other})"
+
+
 def read_not_run(path: Path | str) -> Reasons:
     """Read ``not_run.csv`` of a results folder: what a run could not do, in its words; no file, nothing."""
     if not Path(path).is_file():
@@ -150,7 +160,8 @@ def why_not_run(cell: Any, not_run: Reasons) -> str:
         return said
     hub = "weights come from a model hub, out of reach of the machine of this run; with network:"
     if cell.model in BASELINES:
-        return f"{BASELINES[cell.model].backbone_title} {hub} `make book PROFILE=paper`"
+        target = "rivals" if BASELINES[cell.model].rival else "book"
+        return f"{BASELINES[cell.model].backbone_title} {hub} `make {target} PROFILE=paper`"
     if cell.backbone != BACKBONE:
         return (
             f"{BACKBONES[cell.backbone].title} {hub} add `{cell.backbone}` to `backbones` in "

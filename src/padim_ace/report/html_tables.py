@@ -108,7 +108,9 @@ def provenance(results: Path | str) -> HTML:
     """What a page's numbers rest on (data, weights, versions, device, seeds, time) folded away, and its last
     line.
     """
+    rivals = Path(results) / "rivals.json"
     runs = read_json(Path(results) / "provenance.json")["runs"]
+    runs |= read_json(rivals)["runs"] if rivals.is_file() else {}
     rows = [
         {
             "Run": name,

@@ -35,7 +35,8 @@ def reproduced(cell: Any, scores: pd.DataFrame, dataset: str, convention: str = 
     if cell.model == "padim_ace":
         ours = Detector(covariance=cell.covariance, convention=convention)
     row = row_of(PADIM if ours == "padim" else ours)
-    at = {"dataset": dataset, "backbone": cell.backbone, "level": cell.level, "metric": cell.metric}
+    backbone, _ = paper.backbone_at_hand(cell.backbone, scores)
+    at = {"dataset": dataset, "backbone": backbone, "level": cell.level, "metric": cell.metric}
     return select(scores, protocol="paper", **row, **at)
 
 
@@ -70,6 +71,7 @@ def ledger(
         judged = paper.verdict(cell.mean, cell.std, ours[readings[0]], cell.level)
         notes = {"not run": paper.why_not_run(cell, not_run or {})}
         notes["differs"] = paper.why_different(cell, images or {})
+        weights = paper.backbone_at_hand(cell.backbone, scores)[1]
         rows.append(
             {
                 **cell._asdict(),
@@ -81,7 +83,7 @@ def ledger(
                 "ours_centred": ours.get("centred", masks.iloc[:0]).mean(),
                 "ours_by_masks": masks.mean(),
                 **judgement(judged),
-                "note": notes.get(judged.word, ""),
+                "note": "; ".join(filter(None, (weights, notes.get(judged.word, "")))),
             }
         )
     return pd.DataFrame(rows)

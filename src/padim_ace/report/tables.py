@@ -11,13 +11,13 @@ import pandas as pd
 from IPython.display import HTML
 
 from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
-from padim_ace.detect.registry import BACKBONES, COVARIANCES
+from padim_ace.detect.registry import BACKBONES, COVARIANCES, RANDOM
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
 from padim_ace.paper.detectors import PADIM_ACE
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import select, spread_text, summarise
-from padim_ace.report.titles import dataset_title, detector_words
+from padim_ace.report.titles import backbone_title, dataset_title, detector_words
 
 LEVELS = {"image": "Image AUROC", "pixel": "Pixel AUROC"}
 DIMENSIONS = {1: "Model", 2: "Backbone", 3: "Covariance", 4: "Aggregation", 0: "Detector"}
@@ -62,7 +62,10 @@ def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]
     readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(paper.READING_TITLES)]
     ace: dict[str, str] = {"model": "padim_ace"}
     if number == 2:
-        return [_setting(d, name, BACKBONES[name].title, **ace) for name in BACKBONES for d in readings]
+        names = [name + suffix for name in BACKBONES for suffix in ("", RANDOM)]
+        padim = {name: Setting(backbone_title(name), paper.MODELS["padim"], PADIM, name) for name in names}
+        rows = {name: [_setting(d, name, backbone_title(name), **ace) for d in readings] for name in names}
+        return [setting for name in names for setting in (*rows[name], padim[name])]
     if number == 3:
         return [
             _setting(replace(d, covariance=kind), backbone, title, **ace)
@@ -82,7 +85,7 @@ def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]
         _setting(PADIM, backbone, model="padim"),
         *baselines,
         *(_setting(d, backbone) for d in ([] if number else (UNSUPERVISED, RECOMMENDED))),
-        *(_setting(name, "") for name in ("rx", "rx_shared")),
+        *(_setting(name, "") for name in BASELINES if name not in ("dfm", "winclip")),
     ]
 
 
@@ -112,10 +115,12 @@ def compare(
     for setting in settings:
         for level in LEVELS:
             where = {**setting.row(), "dataset": dataset, "level": level, "metric": "auroc"}
-            values = select(scores, protocol=protocol, **where)
+            backbone, weights = paper.backbone_at_hand(where["backbone"], scores)
+            values = select(scores, protocol=protocol, **where | {"backbone": backbone})
             cell = _published_cell(cells, setting, where) if setting.model else None
             if cell is not None or (len(values) and not setting.aggregation):
                 rows.append(_compared(setting, where, cell, values, not_run or {}))
+                rows[-1] |= {"backbone": backbone, "note": rows[-1]["note"] or weights}
     frame = pd.DataFrame(rows, columns=None if rows else ["label", "reading", "level"])
     return frame.drop_duplicates(["label", "reading", "level"], ignore_index=True)
 
