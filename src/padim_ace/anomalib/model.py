@@ -41,9 +41,9 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
     """PaDiM with the adaptive cosine estimator (ACE): the cosine between a patch and a target signature.
 
     ``PadimAce()`` is the detector of the paper, as its text describes it. This project recommends
-    ``PadimAce(preset="recommended")``, which finds more: channels made for SAR beside the network's, a signature
-    that is learnt from labels of images, and a statistic that allows for its error. Where there are no anomalous
-    images, ``preset="unsupervised"`` is PaDiM with the SAR channels.
+    ``PadimAce(preset="recommended")``, which finds more: channels made for SAR beside the network's, a
+    signature that is learnt from labels of images, and a statistic that allows for its error. Where there
+    are no anomalous images, ``preset="unsupervised"`` is PaDiM with the SAR channels.
 
     Like ``Padim`` it needs one pass over normal images; unlike ``Padim`` it also needs some anomalous images,
     to know what a target looks like (its signature), and its memory does not grow with the training set.
@@ -216,7 +216,8 @@ def _detector(preset: str, given: dict[str, Any]) -> Detector:
     expect_one_of("statistic", statistic, STATISTICS)
     if not STATISTICS[statistic].needs_signature:
         if "signature" in given:
-            raise ValueError(f"signature: expected none with the statistic {statistic}, found {given['signature']!r}")
+            found = given["signature"]
+            raise ValueError(f"signature: expected none with the statistic {statistic}, found {found!r}")
         given |= {"signature": "", "convention": ""}
     return replace(PRESETS[preset], **given)
 

@@ -23,7 +23,7 @@ CPU_IMAGES = 4
 
 @dataclass(frozen=True)
 class FeatureSubset:
-    """The channels of the network that a seed keeps, coarse to fine; the order of features in an embedding."""
+    """The network's channels that a seed keeps, coarse to fine; the order of features in an embedding."""
 
     stages: list[Int[Tensor, " _feature"]]
     sar: bool = False

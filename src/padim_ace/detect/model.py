@@ -39,9 +39,10 @@ from padim_ace.detect.statistics import patch_scores
 logger = logging.getLogger(__name__)
 
 KEPT_NORMALS = 64
-"""Normal images whose embeddings are kept until the end of a fit, for signatures that are learnt against clutter:
-only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with patches of
-2 x 2 pixels takes 2 MB."""
+"""Normal images whose embeddings are kept until the end of a fit, for signatures that are learnt against
+clutter:
+only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
+patches of 2 x 2 pixels takes 2 MB."""
 
 SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None]
 

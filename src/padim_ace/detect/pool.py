@@ -1,4 +1,5 @@
-"""What the pooled signatures of many detectors are made of, gathered in one pass, in the space that one background
+"""What the pooled signatures of many detectors are made of, gathered in one pass, in the space that one
+background
 whitens."""
 
 from __future__ import annotations

@@ -1,17 +1,20 @@
 r"""Channels made for SAR, computed from the image itself: grey levels and their contrast with what is around.
 
-A pretrained network was taught by photographs, where a single bright point means little. In SAR that is what a
-target looks like. A channel has one number for each *cell*, the pixels of a patch of the finest grid. With x the
-grey levels of a cell, and :math:`\mu` and :math:`\sigma` their mean and standard deviation in a square ring around it:
+A pretrained network was taught by photographs, where a single bright point means little. In SAR that is
+what a target looks like. A channel has one number for each *cell*, the pixels of a patch of the finest
+grid. With x the grey levels of a cell, and :math:`\mu` and :math:`\sigma` their mean and standard deviation
+in a square ring around it:
 
 - ``grey``: the mean, the maximum, the minimum and the standard deviation of x;
-- ``peak``: :math:`\log(1 + (\max x - \mu)_+ / \sigma)`, a two-parameter CFAR's statistic of the brightest pixel;
-- ``power``: :math:`\log(1 + \overline{(x - \mu)^2} / \sigma^2)`: what differs from its surroundings, up or down.
+- ``peak``: :math:`\log(1 + (\max x - \mu)_+ / \sigma)`, a two-parameter CFAR's statistic of the brightest
+  pixel;
+- ``power``: :math:`\log(1 + \overline{(x - \mu)^2} / \sigma^2)`: what differs from its surroundings, up or
+  down.
 
-``peak`` and ``power`` stay as they are when an image is multiplied by a number or a number is added, apart from
-:data:`ROUNDING`. Grey levels are to rise with backscatter and to have one scale (amplitude, intensity or
-decibels; of 8 bits, 16 or floating point) in all images of a detector, brought to [0, 1] in the same way. Only
-pixels within half of :data:`OUTER` count.
+``peak`` and ``power`` stay as they are when an image is multiplied by a number or a number is added, apart
+from :data:`ROUNDING`. Grey levels are to rise with backscatter and to have one scale (amplitude, intensity
+or decibels; of 8 bits, 16 or floating point) in all images of a detector, brought to [0, 1] in the same
+way. Only pixels within half of :data:`OUTER` count.
 """
 
 from __future__ import annotations

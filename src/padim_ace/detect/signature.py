@@ -2,10 +2,10 @@
 
 - :class:`MeanSignature`: the mean embedding of anomalous images at every place (the paper's).
 - All others are *pooled*: one direction for all places, in the space that the background whitens.
-  ``masked`` is the mean of the patches under masks. The rest know which images are anomalous and no more: an
-  anomalous image is a *bag* of patches of which some are targets, a normal image one of which none is. Their
-  *candidates* are the :data:`CANDIDATES` patches of each image that are farthest from the background: the targets
-  are among them, and in normal images the clutter that is most easily taken for targets.
+  ``masked`` is the mean of the patches under masks. The rest know which images are anomalous and no more:
+  an anomalous image is a *bag* of patches of which some are targets, a normal image one of which none is.
+  Their *candidates* are the :data:`CANDIDATES` patches of each image that are farthest from the background:
+  the targets are among them, and in normal images the clutter that is most easily taken for targets.
 """
 
 from __future__ import annotations
@@ -86,12 +86,13 @@ def covered_sum(
 
 
 def miace(targets: Bags, clutter: Bags, samples: int) -> Direction:
-    r"""Multiple-instance ACE (Zare, Jiao and Glenn 2018): the direction nearest to one patch of each target image.
+    r"""Multiple-instance ACE (Zare, Jiao and Glenn 2018): the direction nearest to one patch of each target
+    image.
 
-    Maximises :math:`J(s) = \langle \max_i s^\top \hat y_{ji} \rangle_j - s^\top \bar n` over directions of unit
-    length, with ŷ the candidates of unit length and :math:`\bar n` the mean of the normal images'. It takes in turn
-    the patch of each image that is nearest to s, and for s the mean of these less :math:`\bar n`, until J no
-    longer rises. It starts from the farthest patch of the image from which J is largest.
+    Maximises :math:`J(s) = \langle \max_i s^\top \hat y_{ji} \rangle_j - s^\top \bar n` over directions of
+    unit length, with ŷ the candidates of unit length and :math:`\bar n` the mean of the normal images'. It
+    takes in turn the patch of each image that is nearest to s, and for s the mean of these less :math:`\bar
+    n`, until J no longer rises. It starts from the farthest patch of the image from which J is largest.
     """
     unit, clutter_mean = F.normalize(targets, dim=-1), F.normalize(clutter, dim=-1).mean((0, 1))
 
@@ -116,8 +117,8 @@ def lace(targets: Bags, clutter: Bags, samples: int) -> Direction:
     r"""The direction by which the best patch of each image tells anomalous images from normal ones.
 
     Logistic regression on bags, in the manner of LACE (Peeples et al. 2022) on a known background:
-    minimises over w and b the mean loss :math:`\log(1 + e^{\mp (\max_i w^\top \phi_i + b)})`, anomalous and normal
-    images of equal weight, plus :data:`PENALTY` :math:`\lVert w \rVert^2 / 2`. The features
+    minimises over w and b the mean loss :math:`\log(1 + e^{\mp (\max_i w^\top \phi_i + b)})`, anomalous and
+    normal images of equal weight, plus :data:`PENALTY` :math:`\lVert w \rVert^2 / 2`. The features
     :math:`\phi = y / \sqrt{N + E}` are those whose projection is Kelly's statistic. With one patch in each
     bag it is logistic regression. It starts from MI-ACE.
     """
@@ -127,7 +128,7 @@ def lace(targets: Bags, clutter: Bags, samples: int) -> Direction:
 
 
 def logistic(targets: Bags, clutter: Bags, samples: int) -> Direction:
-    r"""Logistic regression that gives each candidate its image's label, on whitened patches over :math:`\sqrt N`."""
+    r"""Logistic regression of whitened patches over :math:`\sqrt N`, each candidate with its image's label."""
     bags = [y.flatten(0, 1).unsqueeze(1) / samples**0.5 for y in (targets, clutter)]
     return _regression(bags[0], bags[1], torch.zeros_like(targets[0, 0]))
 

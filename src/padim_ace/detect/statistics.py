@@ -19,7 +19,6 @@ from torch import Tensor
 
 from padim_ace.detect.detector import Detector
 
-
 TOLERANCE = 0.05
 """The part of a target's energy that may lie in any direction (:func:`tolerant`)."""
 
@@ -66,11 +65,12 @@ def tolerant(
 ) -> Float[Tensor, "*shape"]:
     r"""Kelly's statistic of a signature known up to an error, in [0, 1).
 
-    :math:`\sqrt{((1-\rho) A_+^2 / S + \rho E) / (N + E)}`, with ρ = :data:`TOLERANCE`. If a target's whitened
-    embedding is drawn around the signature's direction, with :math:`(1-\rho)\, \hat s \hat s^\top + \rho I` as
-    its second moment up to scale, then this quadratic form of :math:`x - \mu` is what tells it from the
-    background. With ρ = 0 it is Kelly's (without targets that are opposite to the signature), with ρ = 1 it
-    ranks as PaDiM does. What is far from the background in a direction unlike the signature is not lost.
+    :math:`\sqrt{((1-\rho) A_+^2 / S + \rho E) / (N + E)}`, with ρ = :data:`TOLERANCE`. If a target's
+    whitened embedding is drawn around the signature's direction, with :math:`(1-\rho)\, \hat s \hat s^\top
+    + \rho I` as its second moment up to scale, then this quadratic form of :math:`x - \mu` is what tells it
+    from the background. With ρ = 0 it is Kelly's (without targets that are opposite to the signature), with
+    ρ = 1 it ranks as PaDiM does. What is far from the background in a direction unlike the signature is not
+    lost.
     """
     along = _ratio(projection, signature_energy).clamp_min(0).square()
     energy = energy.clamp_min(0)

@@ -28,14 +28,16 @@ class Baseline:
     backbone: str = ""
     """What stands in the column ``backbone`` of its scores."""
     backbone_title: str = ""
+    smoothing: str = ""
+    """What stands in the column ``smoothing`` of its scores, where a page names no other."""
     rival: bool = False
     """Whether it is so slow that it has a run of its own, of fewer seeds (``make rivals``)."""
 
 
 BASELINES = {
-    "rx": Baseline("RX", "grey levels"),
-    "rx_shared": Baseline("RX", "one background"),
-    "cfar": Baseline("CA-CFAR", "grey levels, two parameters"),
+    "rx": Baseline("RX", "grey levels", smoothing="4"),
+    "rx_shared": Baseline("RX", "one background", smoothing="4"),
+    "cfar": Baseline("CA-CFAR", "grey levels, two parameters", smoothing="4"),
     "dfm": Baseline("DFM", "", "resnet50", "ResNet-50", rival=True),
     "dfm_resnet18": Baseline("DFM", "ResNet-18", "resnet18", "ResNet-18"),
     "fre_resnet18": Baseline("FRE", "ResNet-18", "resnet18", "ResNet-18", rival=True),
@@ -57,9 +59,9 @@ def run_baselines(
     """
     from padim_ace.detect.backbones import WeightsError
     from padim_ace.experiment import anomalib_baselines as models
-    from padim_ace.experiment.rx_run import run_rx
+    from padim_ace.experiment.rx_run import DETECTORS, run_rx
 
-    grey = [_row(detector) for detector in ("rx", "rx_shared", "cfar")]
+    grey = [_row(detector) | {"smoothing": f"{sigma:g}"} for detector, sigma in DETECTORS]
     frames, missing = [run_rx(dataset, settings).frame(grey, dataset=name)], []
     runs = {
         "dfm": lambda: models.require_weights("DFM", models.RESNET50),

@@ -230,8 +230,8 @@ class Experiment:
             scorer = self.scorer(run, [self.detectors.index(d) for d in detectors])
             chosen = run.subset.select(self.images.compute(images))
             patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-            maps = [anomaly_map(p, *self._smoothing[d.smoothing]) for p, d in zip(patches, detectors, strict=True)]
-            return torch.stack(maps)
+            smoothing = [self._smoothing[d.smoothing] for d in detectors]
+            return torch.stack([anomaly_map(p, *s) for p, s in zip(patches, smoothing, strict=True)])
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""

@@ -18,26 +18,34 @@ from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
 
+DETECTORS = [(name, smoothing) for smoothing in (4.0, 2.0) for name in ("rx", "rx_shared", "cfar")]
+"""RX against the local background and against the training normals', and CFAR, each with PaDiM's smoothing and with
+that of the recommended detector."""
+
+
 def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
-    """RX against the local background (detector 0), RX against the training normals' (1), CFAR (2)."""
-    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * 3, settings.device)
+    """All :data:`DETECTORS`, by their numbers."""
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * len(DETECTORS), settings.device)
     backgrounds = _grey_backgrounds(dataset, settings, tally)
-    rows, columns = (smoothing_matrix(n, n).to(settings.device) for n in settings.image_size)
+    smoothing = {
+        sigma: [smoothing_matrix(n, n, sigma).to(settings.device) for n in settings.image_size]
+        for _, sigma in DETECTORS
+    }
     for index, images, truth in _grey(
         dataset, settings, tally.with_role("test"), "RX, score", dataset.has_masks
     ):
-        near, above = (anomaly_map(score(images), rows, columns) for score in (rx.local_rx, rx.cfar))
+        alike = {"rx": rx.local_rx(images), "cfar": rx.cfar(images)}  # for all draws
+        smooth = {key: anomaly_map(alike[key[0]], *smoothing[key[1]]) for key in DETECTORS if key[0] in alike}
         vectors = rx.neighbourhoods(images)
         for number, background in enumerate(backgrounds):
             chosen = tally.members(number, index)
             if not len(chosen):
                 continue
             distances = rx.shared_rx((vectors[i] for i in chosen), background, settings.image_size)
-            far = anomaly_map(distances, rows, columns)
             judged = truth.select(chosen) if truth is not None else None
-            tally.add((number, 0, "test"), index[chosen], near[chosen], judged)
-            tally.add((number, 1, "test"), index[chosen], far, judged)
-            tally.add((number, 2, "test"), index[chosen], above[chosen], judged)
+            for detector, key in enumerate(DETECTORS):
+                maps = smooth[key][chosen] if key in smooth else anomaly_map(distances, *smoothing[key[1]])
+                tally.add((number, detector, "test"), index[chosen], maps, judged)
     return tally
 
 

@@ -150,7 +150,5 @@ class Scorer:
                 for number, column in group.columns.items():
                     detector = self.detectors[number]
                     length = group.prepared.energy[:, column, None]
-                    scores[number] = patch_scores(
-                        detector, projection[..., column], energy, length, samples
-                    )
+                    scores[number] = patch_scores(detector, projection[..., column], energy, length, samples)
         return torch.stack(scores)

@@ -69,9 +69,7 @@ class Tally:
                 self.pixel[key] = Histogram(self.bounded[detector], self.device)
             self.pixel[key].update(maps, truth)
 
-    def frame(
-        self, names: Sequence[Mapping[str, object]], role: str = "test", **where: str
-    ) -> pd.DataFrame:
+    def frame(self, names: Sequence[Mapping[str, object]], role: str = "test", **where: str) -> pd.DataFrame:
         """The metrics of the images of a role, a row for each draw, detector judged in it, level and metric.
 
         ``names`` are the columns that name each detector, ``where`` those that all rows have in common.

@@ -145,9 +145,9 @@ def numbers(published: pd.DataFrame, scores: pd.DataFrame, results: Path | str) 
                 named[f"ours_{dataset}_{name}_{level}"] = text
     own: dict[str, Detector | str] = {"recommended": RECOMMENDED, "unsupervised": UNSUPERVISED, **ours}
     apart = scores[scores["protocol"] == "scenes"]
-    for name, detector in (own | {name: name for name in BASELINES}).items():
-        backbone = paper.BACKBONE if isinstance(detector, Detector) else BASELINES[detector].backbone
-        rows = apart.merge(pd.DataFrame([{"backbone": backbone, **row_of(detector)}]))
+    for name, judged in (own | {name: name for name in BASELINES}).items():
+        backbone = paper.BACKBONE if isinstance(judged, Detector) else BASELINES[judged].backbone
+        rows = apart.merge(pd.DataFrame([{"backbone": backbone, **row_of(judged)}]))
         for (dataset, level, metric), values in rows.groupby(["dataset", "level", "metric"])["value"]:
             found = summarise(100 * values)
             named[f"scenes_{dataset}_{name}_{level}_{metric}"] = spread_text(found.mean, found.half, ".1f")

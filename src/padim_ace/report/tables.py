@@ -46,7 +46,7 @@ def row_of(detector: Detector | str) -> dict[str, str]:
     """The columns of ``scores.csv`` that name a detector or, given its name, a baseline."""
     if isinstance(detector, Detector):
         return detector.row()
-    return dict.fromkeys(PADIM.row(), "") | {"detector": detector}
+    return dict.fromkeys(PADIM.row(), "") | {"detector": detector, "smoothing": BASELINES[detector].smoothing}
 
 
 def _setting(detector: Detector | str, backbone: str, label: str = "", **more: str) -> Setting:
