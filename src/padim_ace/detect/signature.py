@@ -128,7 +128,7 @@ def lace(targets: Bags, clutter: Bags, samples: int) -> Direction:
 
 
 def logistic(targets: Bags, clutter: Bags, samples: int) -> Direction:
-    r"""Logistic regression of whitened patches over :math:`\sqrt N`, each candidate with its image's label."""
+    r"""Logistic regression of the candidates, each with its image's label, on :math:`y / \sqrt N`."""
     bags = [y.flatten(0, 1).unsqueeze(1) / samples**0.5 for y in (targets, clutter)]
     return _regression(bags[0], bags[1], torch.zeros_like(targets[0, 0]))
 

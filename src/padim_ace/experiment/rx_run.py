@@ -17,9 +17,8 @@ from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
-
 DETECTORS = [(name, smoothing) for smoothing in (4.0, 2.0) for name in ("rx", "rx_shared", "cfar")]
-"""RX against the local background and against the training normals', and CFAR, each with PaDiM's smoothing and with
+"""RX against the local background and the training normals', and CFAR, each with PaDiM's smoothing and with
 that of the recommended detector."""
 
 
