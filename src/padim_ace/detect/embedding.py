@@ -196,4 +196,4 @@ def kept_features(features: int, channels: str) -> Int[Tensor, " kept"] | None:
         return None
     kinds = [kind for kind, number in SAR_CHANNELS.items() for _ in range(number)]
     kept = [features - len(kinds) + n for n, kind in enumerate(kinds) if kind in CHANNELS[channels]]
-    return torch.tensor([*range(features - len(kinds)), *kept])
+    return torch.tensor([*range(features - len(kinds)), *kept], dtype=torch.long)
