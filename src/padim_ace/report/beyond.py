@@ -140,8 +140,8 @@ def ahead_figure(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[Figure,
                 found = [difference(scores, who, dataset, metric, RECOMMENDED) for metric in METRICS]
                 y = [row + 0.22 * (number - 1) for row in range(len(METRICS))]
                 axis.errorbar(
-                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^"[number], ms=4.5,
-                    lw=1.3, capsize=2, color=COLOURS[number], label=f"above {title}",
+                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^"[number],
+                    ms=4.5, lw=1.3, capsize=2, color=COLOURS[number], label=f"above {title}",
                 )  # fmt: skip
                 listed = ", ".join(
                     f"{m} {one.mean:+.1f}" for m, one in zip(METRICS.values(), found, strict=True)
@@ -192,7 +192,7 @@ def supervision_figure(
     said = []
     columns = [(dataset, metric) for metric in metrics for dataset in datasets]
     with plt.rc_context(STYLE):
-        titles = [f"{dataset_title(dataset)}, {METRICS[metric].lower()}" for dataset, metric in columns]
+        titles = [f"{dataset_title(dataset)}, {METRICS[metric]}" for dataset, metric in columns]
         figure, axes = panels(
             [t.replace("auroc", "AUROC").replace(" ap", " AP") for t in titles], 3, 2.2, sharex=False
         )
