@@ -77,7 +77,7 @@ class Histogram:
 
     def update(self, scores: Float[Tensor, "image row column"], truth: Truth) -> None:
         """Add pixels: ``scores`` the higher the more anomalous, ``truth`` of the same images."""
-        self._finite &= torch.isfinite(scores).all()
+        self._finite &= torch.isfinite(scores.sum())  # many times as fast as asking each pixel
         key = _linear_key(scores) if self.bounded else _floating_key(scores)
         if scores.device.type == "cpu":
             self._count_on_cpu(key, truth)
@@ -156,13 +156,13 @@ _SMALLEST = (127 - 32) << 9
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores in [-1, 1], as int16 around zero."""
-    return (scores.clamp(-1, 1) * _STEPS).to(torch.int16)  # smoothing overshoots by a rounding
+    return scores.clamp(-1, 1).mul_(_STEPS).to(torch.int16)  # smoothing overshoots by a rounding
 
 
 def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores of any size, as int16 around zero."""
-    size = (scores.abs().contiguous().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
-    return torch.where(scores < 0, -size, size).to(torch.int16)
+    size = (scores.abs().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
+    return size.copysign(scores).to(torch.int16)
 
 
 Curve = Float[np.ndarray, " threshold"]
