@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.backbones import Backbone, fold_batch_norm
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset
@@ -29,7 +29,7 @@ from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embedding_store import EmbeddingStore, keep_freed_memory
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.provenance import sources
@@ -84,7 +84,8 @@ class Experiment:
         if validated:
             self._judged["validation"] = [self.detectors.index(d) for d in validated]
         self.device = torch.device(settings.device)
-        self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
+        folded = fold_batch_norm(backbone.to(self.device), settings.image_size)
+        self.embedder = Embedder(folded, settings.image_size).to(self.device)
         self.images = ImageEmbeddings(
             dataset,
             self.embedder,
@@ -105,6 +106,7 @@ class Experiment:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
             if self.device.type == "cpu":  # a GPU is faster than a disk
+                keep_freed_memory()
                 if work is not None:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
