@@ -72,7 +72,7 @@ class FeatureSubset:
         self, embedding: Embedding, images: Int[Tensor, " chosen"] | None = None
     ) -> list[Float[Tensor, "_place chosen _feature"]]:
         """A new embedding with only these channels, and only the given images of the batch."""
-        if images is not None and images.device.type == "cpu":
+        if images is not None and images.device.type == "cpu" and len(images):
             result = self._select_by_image(embedding, images.tolist())
         else:
             result = []
