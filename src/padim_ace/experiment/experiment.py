@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.backbones import Backbone, fold_batch_norm
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
@@ -29,7 +29,7 @@ from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embedding_store import EmbeddingStore, keep_freed_memory
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.protocols import draws
@@ -85,8 +85,8 @@ class Experiment:
         """The detectors that judge images, by the images' role."""
         self.device = torch.device(settings.device)
         sar = {p: any(d.channels != "network" for d in judged) for p, judged in detectors.items()}
-        self.embedder = Embedder(backbone.to(self.device), settings.image_size, any(sar.values()))
-        self.embedder.to(self.device)
+        folded = fold_batch_norm(backbone.to(self.device), settings.image_size)
+        self.embedder = Embedder(folded, settings.image_size, any(sar.values())).to(self.device)
         self.images = ImageEmbeddings(
             dataset,
             self.embedder,
@@ -113,6 +113,7 @@ class Experiment:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
             if self.device.type == "cpu":  # a GPU is faster than a disk
+                keep_freed_memory()
                 if work is not None:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
@@ -171,10 +172,10 @@ class Experiment:
         }
         index = np.flatnonzero(self._scored)
         self.tally.pixel.clear()  # or a second run would count every pixel again
-        for batch, embedding in self.images.batches(index, "score", self.dataset.has_masks):
-            truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
+        for batch, embedding in self.images.batches(index, "score", self.dataset.levels):
+            truths = {level: Truth.of(masks, self.device) for level, masks in batch.masks.items()}
             for (number, role), scorer in scorers.items():
-                self._judge(number, role, scorer, batch, embedding, truth)
+                self._judge(number, role, scorer, batch, embedding, truths)
 
     def _judge(
         self,
@@ -183,7 +184,7 @@ class Experiment:
         scorer: Scorer,
         batch: Batch,
         embedding: Embedding,
-        truth: Truth | None,
+        truths: Mapping[str, Truth],
     ) -> None:
         """Score those images of a batch that have a role in the draw of a number."""
         run = self.runs[number]
@@ -192,7 +193,7 @@ class Experiment:
             return
         chosen = run.chosen(embedding, members)
         patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-        known = truth.select(members) if truth is not None else None
+        known = {level: truth.select(members) for level, truth in truths.items()}
         for detector, scores in zip(self.judged(run, role), patches, strict=True):
             maps = anomaly_map(scores, *self._smoothing[self.detectors[detector].smoothing])
             self.tally.add((number, detector, role), batch.index[members], maps, known)

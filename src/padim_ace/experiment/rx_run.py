@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,9 +30,8 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
         sigma: [smoothing_matrix(n, n, sigma).to(settings.device) for n in settings.image_size]
         for _, sigma in DETECTORS
     }
-    for index, images, truth in _grey(
-        dataset, settings, tally.with_role("test"), "RX, score", dataset.has_masks
-    ):
+    test = tally.with_role("test")
+    for index, images, truths in _grey(dataset, settings, test, "RX, score", dataset.levels):
         alike = {"rx": rx.local_rx(images), "cfar": rx.cfar(images)}  # for all draws
         smooth = {key: anomaly_map(alike[key[0]], *smoothing[key[1]]) for key in DETECTORS if key[0] in alike}
         vectors = rx.neighbourhoods(images)
@@ -41,7 +40,7 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
             if not len(chosen):
                 continue
             distances = rx.shared_rx((vectors[i] for i in chosen), background, settings.image_size)
-            judged = truth.select(chosen) if truth is not None else None
+            judged = {level: truth.select(chosen) for level, truth in truths.items()}
             for detector, key in enumerate(DETECTORS):
                 maps = smooth[key][chosen] if key in smooth else anomaly_map(distances, *smoothing[key[1]])
                 tally.add((number, detector, "test"), index[chosen], maps, judged)
@@ -60,11 +59,11 @@ def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally
 
 
 def _grey(
-    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, masks: bool = False
-) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], Truth | None]]:
+    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, levels: Sequence[str] = ()
+) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], dict[str, Truth]]]:
     s = settings
     for batch in batches(
-        dataset, index, s.image_size, s.batch_size, what=what, masks=masks, workers=s.workers
+        dataset, index, s.image_size, s.batch_size, what=what, levels=levels, workers=s.workers
     ):
-        truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
-        yield batch.index, batch.images[:, 0].to(s.device), truth
+        truths = {level: Truth.of(masks, s.device) for level, masks in batch.masks.items()}
+        yield batch.index, batch.images[:, 0].to(s.device), truths
