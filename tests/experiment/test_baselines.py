@@ -290,7 +290,7 @@ def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path, m
     write_scores(frame, tmp_path / "scores.csv")
     found = read_scores(tmp_path / "scores.csv")
     assert set(found["detector"]) == {"rx", "rx_shared", "cfar"} and list(found.columns) == list(SCORES)
-    assert len(found) == 6 * 2 * 2 * 7  # detectors with a smoothing × protocols × seeds × (3 image and 4 pixel metrics)
+    assert len(found) == 6 * 2 * 2 * 7  # detectors × protocols × seeds × (3 image and 4 pixel metrics)
     assert list(missing) == list(baselines.NOT_RUN)
     assert missing[["dataset", "detector", "backbone"]].to_numpy().tolist() == [
         ["speckle", "dfm", "resnet50"],

@@ -8,7 +8,8 @@ import pytest
 from padim_ace.experiment.results import SCORES, read_json, read_scores, write_json, write_scores
 
 ROOT = Path(__file__).parents[2]
-ROW = ("demo_sea", "lite", "paper", "padim", "patch", "full", "", "", "network", "4", 0, "image", "auroc", 0.9)
+NAMED = ("padim", "patch", "full", "", "", "network", "4")
+ROW = ("demo_sea", "lite", "paper", *NAMED, 0, "image", "auroc", 0.9)
 RUN = "demo_sea-lite"
 
 
