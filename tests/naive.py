@@ -85,7 +85,7 @@ LEARNERS = {"miace": miace, "logistic": logistic}
 
 
 class Naive:
-    """One draw of an experiment: its images, backbone, roles and features; and LACE's direction, once checked."""
+    """One draw: an experiment's images, backbone, roles and features; and LACE's direction, once checked."""
 
     def __init__(self, experiment, number=0):
         self.experiment, self.run = experiment, experiment.runs[number]
