@@ -173,7 +173,10 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
 
 def test_one_pass_under_two_protocols_gives_what_each_gives_alone(dataset, monkeypatch):
     """And embeds every image once, but the signature's a second time for the published code."""
-    judged = {"scenes": [PADIM, replace(RECOMMENDED, signature="miace")], "paper": [PADIM, PADIM_ACE, TABLES[1]]}
+    judged = {
+        "scenes": [PADIM, replace(RECOMMENDED, signature="miace")],
+        "paper": [PADIM, PADIM_ACE, TABLES[1]],
+    }
 
     def scored(detectors):
         found = Experiment(
