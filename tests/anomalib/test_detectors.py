@@ -7,7 +7,6 @@ import cv2
 import jaxtyping
 import numpy as np
 import pytest
-import scipy
 import torch
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.metrics import AUROC, Evaluator
@@ -22,10 +21,11 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from padim_ace import PadimAce
 from padim_ace.anomalib.export import resize_matrix
 from padim_ace.detect.pyramid import flatten
+from padim_ace.detect.signature import learn
 
 KINDS = [
-    {"background": "patch", "signature": "mined", "mined_patches": 4},
-    {"preset": "recommended", "signature": "subspace", "dimensions": 3},
+    {"preset": "recommended", "signature": "lace"},
+    {"statistic": "glrt", "signature": "miace", "channels": "without_grey"},
     {"background": "shared", "signature": "masked"},
     {"signature": "mean"},
     {"covariance": "diagonal", "signature": "mean"},
@@ -90,11 +90,10 @@ def test_anomalibs_own_components_take_the_place_of_the_defaults(folder, tmp_pat
     torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
-def farthest(white, count):
-    """Of each image the patches of the largest length, at length 1: [patch, feature]."""
+def farthest(white):
+    """Of each image the 16 patches of the largest length: [image, patch, feature]."""
     length = np.linalg.norm(white, axis=-1)
-    rows = [white[n.argsort()[-count:], image] for image, n in enumerate(length.T)]
-    return np.concatenate([row / np.linalg.norm(row, axis=-1, keepdims=True) for row in rows])
+    return torch.from_numpy(np.stack([white[n.argsort()[:-17:-1], i] for i, n in enumerate(length.T)]))
 
 
 def test_maps_are_those_of_a_dense_oracle(kind, folder):
@@ -121,34 +120,28 @@ def test_maps_are_those_of_a_dense_oracle(kind, folder):
         return white_of(dense(fitted, images))
 
     target, grid = white(images_of(files)), fitted.model.embedder.grid
-    if what["signature"] == "subspace":  # the projection on it is at one place what a signature is
-        targets, clutter = (farthest(w, 16) for w in (target, white_of(normal)))
-        loaded = clutter.T @ clutter / len(clutter) + np.eye(features) / features
-        signature = scipy.linalg.orth(scipy.linalg.eigh(targets.T @ targets, loaded)[1][:, -3:])
+    if what["signature"] in ("lace", "miace"):
+        bags = farthest(target), farthest(white_of(normal))
+        signature = learn(what["signature"], *bags, normal.shape[1]).numpy()
     elif what["signature"] == "mean":
         signature = target.mean(1)[:, None]
     else:
         length = np.linalg.norm(target, axis=-1)
         weights = np.zeros_like(length)
-        if what["signature"] == "mined":
-            for image, column in enumerate(length.T):
-                weights[column.argsort()[-4:], image] = 1
-        else:
-            masks = torch.from_numpy(
-                np.stack([cv2.imread(f"{folder}/other_masks/{f.name}", 0) for f in files])
-            )
-            masks = Resize(SIZE, interpolation=0)(masks) > 0
-            cells = masks.float().reshape(len(files), grid[0], SIZE[0] // grid[0], grid[1], -1).mean((2, 4))
-            for raster, place in enumerate(fitted.model.embedder.raster):
-                weights[place] = cells.flatten(1)[:, raster]
+        masks = torch.from_numpy(np.stack([cv2.imread(f"{folder}/other_masks/{f.name}", 0) for f in files]))
+        masks = Resize(SIZE, interpolation=0)(masks) > 0
+        cells = masks.float().reshape(len(files), grid[0], SIZE[0] // grid[0], grid[1], -1).mean((2, 4))
+        for raster, place in enumerate(fitted.model.embedder.raster):
+            weights[place] = cells.flatten(1)[:, raster]
         signature = np.einsum("pni,pn->i", target / length[..., None], weights)
     x = white(held_out(module))
-    if what["signature"] == "subspace":
-        cosine = np.linalg.norm(x @ signature, axis=-1) / np.sqrt(normal.shape[1] + (x**2).sum(-1))
+    along, energy = (x * signature).sum(-1) / np.linalg.norm(signature, axis=-1), (x**2).sum(-1)
+    if what["signature"] == "lace":
+        cosine = np.sqrt((0.95 * along.clip(0) ** 2 + 0.05 * energy) / (normal.shape[1] + energy))
     else:
-        cosine = (x * signature).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(signature, axis=-1)
+        cosine = along / np.sqrt(energy + normal.shape[1] * (what["signature"] == "miace"))
     # block order to raster, then anomalib's own upsampling and smoothing
-    generator = AnomalyMapGenerator()
+    generator = AnomalyMapGenerator(sigma=2 if "preset" in what else 4)
     coarse = torch.from_numpy(cosine)[fitted.model.embedder.raster].T.reshape(-1, 1, *grid).float()
     expected = generator.smooth_anomaly_map(generator.up_sample(coarse, SIZE))
     found, _ = cosines(fitted, held_out(module))
@@ -250,7 +243,7 @@ def test_any_image_size_without_a_pre_processor(folder, tmp_path):
 def test_two_processes_make_the_model_of_one(folder, tmp_path):
     """11 training images: a distributed sampler repeats one, which must not count twice."""
     module = data(folder, test_split_ratio=0.3)
-    one, two = (model(signature="subspace", statistic="glrt") for _ in range(2))
+    one, two = (model(preset="recommended") for _ in range(2))
     engine(tmp_path).fit(one, datamodule=module)
     engine(tmp_path, strategy="ddp_spawn", devices=2).fit(two, datamodule=data(folder, test_split_ratio=0.3))
     assert len(module.train_data) == 11
