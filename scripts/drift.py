@@ -81,7 +81,7 @@ def _judge(row: Any, runs: Collection[str], exact: Collection[str]) -> tuple[str
         return "same", ""
     if row.run in exact:
         return "FAIL", "the same versions on the same processor: the same bits expected"
-    allowed, why = TOLERANCES[row.level, row.metric]
+    allowed, why = TOLERANCES["image" if row.level == "image" else "pixel", row.metric]
     if abs(row.moved) <= allowed:
         return "within", f"within {allowed}: {why}"
     return "FAIL", f"expected within {allowed}"

@@ -40,6 +40,7 @@ def test_manifest_and_files_agree(folder):
     table = read_manifest(folder, verify=True)
     assert list(table.columns) == prepared.COLUMNS
     assert table["path"].is_monotonic_increasing
+    assert table.groupby("scene")["label"].agg(sorted).tolist() == [["anomalous", "normal"]] * 8
     files = {name for name in contents(folder) if name.endswith(".png")}
     assert files == set(table[["path", "mask", "vehicle"]].to_numpy().flat) - {""}
     normal, anomalous = (set(p.name for p in (folder / kind).iterdir()) for kind in ("normal", "anomalous"))

@@ -1,7 +1,9 @@
 """The whole way, on a small dataset, against a brute-force version of it and against anomalib."""
 
+import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import oracles
 import pytest
@@ -14,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.detect.detector import Detector
-from padim_ace.experiment import embedding_store, results
+from padim_ace.experiment import embedding_store, image_scores, results
 from padim_ace.experiment import experiment as experiment_module
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
@@ -113,7 +115,7 @@ def check(experiment, scores, brute, detector, statistic, atol=2e-4):
     found = scores.image[0, number, test]
     np.testing.assert_allclose(found, expected.max((1, 2)), rtol=atol, atol=atol)
     masks = np.stack([experiment.dataset.mask(i, SIZE).numpy() for i in test.tolist()])
-    pixel = scores.pixel[0, number, "test"].metrics()["auroc"]
+    pixel = scores.pixel[0, number, "test", "pixel"].metrics()["auroc"]
     assert pixel == pytest.approx(roc_auc_score(masks.ravel(), expected.ravel()), abs=1e-3)
 
 
@@ -429,6 +431,70 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
         assert stored.pixel[key].metrics() == histogram.metrics()
 
 
+def test_one_pass_under_two_protocols_gives_what_each_gives_alone(dataset, monkeypatch):
+    """And embeds every image once, but the signature's a second time for the published code."""
+    judged = {"scenes": [PADIM, CONTRAST], "paper": [PADIM, PADIM_ACE, TABLES[1]]}
+
+    def scored(detectors):
+        found = Experiment(
+            dataset, load_backbone("tf_efficientnet_lite0"), detectors, SETTINGS,
+            validated=[PADIM], conventions=CONVENTIONS,
+        )  # fmt: skip
+        seen = images_seen(found, monkeypatch)
+        return found, found.run(), sum(seen)
+
+    both, tally, seen = scored(judged)
+    signed = np.any([run.roles == "signature" for run in both.runs], axis=0)
+    assert seen == len(dataset) + signed.sum()
+    assert [(r.draw.protocol, r.draw.seed) for r in both.runs] == [(p, s) for p in judged for s in (0, 1)]
+    for place, (protocol, detectors) in enumerate(judged.items()):
+        alone, expected, _ = scored({protocol: detectors})
+        for number in (0, 1):
+            place_of, roles = 2 * place + number, alone.runs[number].roles
+            assert np.array_equal(both.runs[place_of].roles, roles)
+            for detector in both.detectors:
+                found = tally.image[place_of, both.detectors.index(detector)]
+                if detector in detectors:
+                    theirs = expected.image[number, alone.detectors.index(detector)]
+                    np.testing.assert_allclose(found, theirs, rtol=1e-5, equal_nan=True)
+                else:
+                    assert np.isnan(found).all()
+    frame = tally.frame([{"number": n} for n in range(len(both.detectors))])
+    assert frame.groupby(["protocol", "seed"])["number"].nunique().to_dict() == {
+        (protocol, seed): len(detectors) for protocol, detectors in judged.items() for seed in (0, 1)
+    }
+    of_paper = image_scores.ImageScores.of_run(both, "fake", "lite0", "paper")
+    assert of_paper.detectors == judged["paper"] and of_paper.seeds == [0, 1]
+    assert np.array_equal(
+        of_paper.scores[1, 1], tally.image[3, both.detectors.index(PADIM_ACE)], equal_nan=True
+    )
+
+
+def test_the_vehicle_is_a_second_truth_of_the_same_pixels(dataset, tmp_path):
+    """Here the vehicle is the upper half of the mask; the rest of the mask counts as background."""
+    shutil.copytree(dataset.root, tmp_path / "own")
+    (tmp_path / "own/vehicles").mkdir()
+    manifest = dataset.manifest.copy()
+    for row in np.flatnonzero(dataset.anomalous):
+        mask = dataset.read_grey(dataset.root / manifest["mask"][row])
+        mask[np.flatnonzero(mask.any(1))[5:]] = 0
+        manifest.loc[row, "vehicle"] = manifest["mask"][row].replace("masks", "vehicles")
+        cv2.imwrite(str(tmp_path / "own" / manifest["vehicle"][row]), mask)
+    own = PreparedDataset(tmp_path / "own", manifest)
+    experiment = small(own)
+    tally = experiment.run()
+    frame = tally.frame([PADIM.row()])
+    assert set(frame["level"]) == {"image", "pixel", "vehicle"}
+    test = np.flatnonzero(tally.roles[1] == "test")
+    images = torch.stack([own.image(i, SIZE) for i in test.tolist()])
+    maps = experiment.maps(images, experiment.runs[1], [PADIM])[0].numpy().ravel()
+    for level in ("pixel", "vehicle"):
+        truth = np.stack([own.mask(i, SIZE, level).numpy() for i in test.tolist()]).ravel()
+        found = frame[(frame["level"] == level) & (frame["seed"] == 1)].set_index("metric")["value"]
+        assert set(found.index) == {"auroc", "ap", "aupro", "f1"}
+        assert found["auroc"] == pytest.approx(roc_auc_score(truth, maps), abs=1e-3)
+
+
 def test_frame_and_examples(experiment, scores, tmp_path):
     frame = scores.frame([{"number": n} for n in range(len(DETECTORS))])
     assert len(frame) == 2 * len(DETECTORS) * 7
@@ -440,9 +506,15 @@ def test_frame_and_examples(experiment, scores, tmp_path):
         thresholds = {name: float(kept[f"threshold_{name}"]) for name in EXAMPLES}
     for name, detector in EXAMPLES.items():
         number = experiment.detectors.index(detector)
-        best = {role: scores.pixel[0, number, role].best_threshold() for role in ("validation", "test")}
+        best = {
+            role: scores.pixel[0, number, role, "pixel"].best_threshold() for role in ("validation", "test")
+        }
         assert thresholds[name] == best["validation"] != best["test"]
-    assert {(seed, role) for seed, _, role in scores.pixel} == {(0, "test"), (1, "test"), (0, "validation")}
+    assert {(seed, role) for seed, _, role, _ in scores.pixel} == {
+        (0, "test"),
+        (1, "test"),
+        (0, "validation"),
+    }
     record = experiment.record()
     assert set(record) == {"paper 0", "paper 1"} and len(record["paper 0"]["features"]) == 12
 
@@ -463,8 +535,8 @@ def test_a_dataset_without_masks_is_judged_by_its_images(dataset, tmp_path):
 
 def test_a_second_run_of_one_experiment_counts_every_pixel_once(dataset):
     experiment = small(dataset)
-    once = experiment.run().pixel[0, 0, "test"].negative.sum()
-    assert experiment.run().pixel[0, 0, "test"].negative.sum() == once > 0
+    once = experiment.run().pixel[0, 0, "test", "pixel"].negative.sum()
+    assert experiment.run().pixel[0, 0, "test", "pixel"].negative.sum() == once > 0
 
 
 def test_a_score_that_is_not_finite_names_its_detector(dataset):

@@ -75,6 +75,23 @@ def test_ways_of_removal_are_compared_on_the_seeds_of_both_and_only_with_the_pap
     ]
 
 
+def test_the_leak_is_the_paired_change_from_one_arm_to_the_other():
+    scores = [rows(PADIM, [0.8, 0.9, 0.7], protocol="apart"), rows(PADIM, [0.81, 0.92], protocol="twins")]
+    scores += [rows(PADIM, [0.1, 0.1]), of("published", [0.5], protocol="twins"), of("centred", [0.5])]
+    found = deviations.leak(pd.concat(scores), ["ssdd", "mstar"], "resnet18").to_dict("records")
+    half = 12.706 * np.std([1, 2], ddof=1) / 2**0.5
+    assert found == [
+        {
+            "Dataset": "SSDD by masks",
+            "Detector": "PaDiM",
+            "Seeds": 2,
+            "Image AUROC, apart": pytest.approx(80),
+            "Image, change": f"+1.50 ± {half:.2f}",
+        }
+    ]
+    assert deviations.leak(of("centred", [0.5]), ["ssdd"], "resnet18").empty
+
+
 def test_the_largest_effect_of_the_clamp_keeps_its_sign():
     parts = [rows(detector, [0, 0]) for detector in (PADIM, AS_CODE)]
     clamp = pd.concat(part.assign(raw=[0.5, 0.8], clamped=[0.51, 0.75], tied=0.25) for part in parts)

@@ -281,8 +281,8 @@ def _add_resized(
     """Add images whose maps are first brought (bilinear) to the size at which all detectors are compared."""
     size = settings.image_size
     maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    truth = None
-    if tally.dataset.has_masks:
-        masks = torch.stack([tally.dataset.mask(int(i), size) for i in index])
-        truth = Truth.of(masks, settings.device)
-    tally.add((number, 0, "test"), index, maps, truth, scores)
+    truths = {}
+    for level in tally.dataset.levels:
+        masks = torch.stack([tally.dataset.mask(int(i), size, level) for i in index])
+        truths[level] = Truth.of(masks, settings.device)
+    tally.add((number, 0, "test"), index, maps, truths, scores)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from data_prep.errors import DataError
 from data_prep.prepared import read_manifest
 from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 
+LEVELS = {"pixel": "mask", "vehicle": "vehicle"}
+"""The truths that maps are judged by, and the column of the manifest that names the mask of each."""
 AHEAD = 2
 """Batches that are decoded, or in work, beyond the one that is asked for."""
 _NEEDED = (
@@ -145,15 +148,17 @@ class PreparedDataset:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
         return in_unit_range(self.read_grey(self.root / self.manifest["path"].iloc[index]), size)
 
-    def mask(self, index: int, size: tuple[int, int]) -> Bool[Tensor, "row column"]:
+    def mask(self, index: int, size: tuple[int, int], level: str = "pixel") -> Bool[Tensor, "row column"]:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
+
+        At the level ``vehicle`` they are without their shadow.
 
         Raises:
             DataError: if an anomalous image has no mask.
         """
         if not self.anomalous[index]:
             return torch.zeros(size, dtype=torch.bool)
-        name = self.manifest["mask"].iloc[index]
+        name = self.manifest[LEVELS[level]].iloc[index]
         if not name:
             path = self.root / self.manifest["path"].iloc[index]
             raise DataError(path, "a mask for this anomalous image", "none", "prepare with masks")
@@ -167,9 +172,14 @@ class PreparedDataset:
         return np.array([self.mask(i, size).float().mean().item() for i in range(len(self))])
 
     @property
+    def levels(self) -> list[str]:
+        """Those of ``LEVELS`` at which every anomalous image has a mask; metrics of pixels need them."""
+        return [level for level, column in LEVELS.items() if self.manifest.loc[self.anomalous, column].all()]
+
+    @property
     def has_masks(self) -> bool:
-        """Whether every anomalous image has a mask; pixel metrics need them."""
-        return bool((self.manifest.loc[self.anomalous, "mask"] != "").all())
+        """Whether every anomalous image has a mask."""
+        return "pixel" in self.levels
 
     @staticmethod
     def read_grey(path: Path) -> UInt8[np.ndarray, "row column"]:
@@ -203,7 +213,8 @@ class Batch:
     """Their rows in the manifest, those that the caller knew first."""
     images: Float[Tensor, "unknown 1 row column"]
     """Those that the caller did not know."""
-    masks: Bool[Tensor, "batch row column"] | None
+    masks: dict[str, Bool[Tensor, "batch row column"]]
+    """By their level."""
 
 
 def batches(
@@ -213,7 +224,7 @@ def batches(
     batch_size: int,
     *,
     what: str = "",
-    masks: bool = False,
+    levels: Sequence[str] = (),
     workers: int = 2,
     known: Container[int] = (),
 ) -> Iterator[Batch]:
@@ -225,7 +236,7 @@ def batches(
         size: rows and columns to resize to.
         batch_size: images in a batch; the last may be smaller.
         what: the progress bar says.
-        masks: whether to read masks too.
+        levels: of the masks to read too.
         workers: decoding threads.
         known: rows whose images the caller has no need of.
     """
@@ -235,20 +246,20 @@ def batches(
         tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar,
     ):
 
-        def start(first: int) -> tuple[np.ndarray, Iterator[Tensor], Iterator[Tensor]]:
+        def start(first: int) -> tuple[np.ndarray, Iterator[Tensor], dict[str, Iterator[Tensor]]]:
             rows = index[first : first + batch_size].tolist()
             unknown = [row for row in rows if row not in known]
             rows = [row for row in rows if row in known] + unknown
             images = pool.map(lambda row: dataset.image(row, size), unknown)
-            truth = pool.map(lambda row: dataset.mask(row, size), rows if masks else [])
-            return np.array(rows), images, truth
+            masks = {level: pool.map(partial(dataset.mask, size=size, level=level), rows) for level in levels}
+            return np.array(rows), images, masks
 
         started = map(start, range(0, len(index), batch_size))
         pending = deque(islice(started, AHEAD))
         while pending:
             pending.extend(islice(started, 1))
-            rows, images, truth = pending.popleft()
+            rows, images, masks = pending.popleft()
             decoded = [*images]
             stacked = torch.stack(decoded) if decoded else torch.empty(0, 1, *size)
-            yield Batch(rows, stacked, torch.stack([*truth]) if masks else None)
+            yield Batch(rows, stacked, {level: torch.stack([*found]) for level, found in masks.items()})
             bar.update(len(rows))

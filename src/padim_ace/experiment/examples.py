@@ -46,7 +46,7 @@ def write_examples(
         arrays[f"heat_{key}"] = maps[key]
         threshold = experiment.tally.image[0, number, normal].max()
         if dataset.has_masks:
-            threshold = experiment.tally.pixel[0, number, "validation"].best_threshold()
+            threshold = experiment.tally.pixel[0, number, "validation", "pixel"].best_threshold()
         arrays[f"threshold_{key}"] = np.array(threshold)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]

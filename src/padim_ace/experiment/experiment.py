@@ -160,10 +160,10 @@ class Experiment:
         }
         index = np.flatnonzero(self._scored)
         self.tally.pixel.clear()  # or a second run would count every pixel again
-        for batch, embedding in self.images.batches(index, "score", self.dataset.has_masks):
-            truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
+        for batch, embedding in self.images.batches(index, "score", self.dataset.levels):
+            truths = {level: Truth.of(masks, self.device) for level, masks in batch.masks.items()}
             for (number, role), scorer in scorers.items():
-                self._judge(number, role, scorer, batch, embedding, truth)
+                self._judge(number, role, scorer, batch, embedding, truths)
 
     def _judge(
         self,
@@ -172,7 +172,7 @@ class Experiment:
         scorer: Scorer,
         batch: Batch,
         embedding: Embedding,
-        truth: Truth | None,
+        truths: Mapping[str, Truth],
     ) -> None:
         """Score those images of a batch that have a role in the draw of a number."""
         run = self.runs[number]
@@ -182,8 +182,8 @@ class Experiment:
         chosen = run.chosen(embedding, members)
         patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
         # the example maps, of the first draw, take their thresholds from its validation images
-        judges_pixels = truth is not None and (role == "test" or number == 0)
-        known = truth.select(members) if truth is not None and judges_pixels else None
+        judged = truths.items() if role == "test" or number == 0 else ()
+        known = {level: truth.select(members) for level, truth in judged}
         for detector, scores in zip(self.judged(run, role), patches, strict=True):
             maps = anomaly_map(scores, *self._smoothing)
             self.tally.add((number, detector, role), batch.index[members], maps, known)

@@ -37,7 +37,7 @@ VOCABULARY: dict[str, Collection[str]] = {
     "protocol": {*PROTOCOLS, *ARMS},
     "background": {"", *BACKGROUNDS},
     "covariance": {"", *COVARIANCES},
-    "level": {"image", "pixel"},
+    "level": {"image", "pixel", "vehicle"},
     "metric": {"auroc", "ap", "aupro", "f1"},
 }
 

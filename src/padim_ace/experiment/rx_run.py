@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
     tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * 3, settings.device)
     backgrounds = _grey_backgrounds(dataset, settings, tally)
     rows, columns = (smoothing_matrix(n, n).to(settings.device) for n in settings.image_size)
-    for index, images, truth in _grey(
-        dataset, settings, tally.with_role("test"), "RX, score", dataset.has_masks
-    ):
+    test = tally.with_role("test")
+    for index, images, truths in _grey(dataset, settings, test, "RX, score", dataset.levels):
         near, above = (anomaly_map(score(images), rows, columns) for score in (rx.local_rx, rx.cfar))
         vectors = rx.neighbourhoods(images)
         for number, background in enumerate(backgrounds):
@@ -34,7 +33,7 @@ def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
                 continue
             distances = rx.shared_rx((vectors[i] for i in chosen), background, settings.image_size)
             far = anomaly_map(distances, rows, columns)
-            judged = truth.select(chosen) if truth is not None else None
+            judged = {level: truth.select(chosen) for level, truth in truths.items()}
             tally.add((number, 0, "test"), index[chosen], near[chosen], judged)
             tally.add((number, 1, "test"), index[chosen], far, judged)
             tally.add((number, 2, "test"), index[chosen], above[chosen], judged)
@@ -53,11 +52,11 @@ def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally
 
 
 def _grey(
-    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, masks: bool = False
-) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], Truth | None]]:
+    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, levels: Sequence[str] = ()
+) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], dict[str, Truth]]]:
     s = settings
     for batch in batches(
-        dataset, index, s.image_size, s.batch_size, what=what, masks=masks, workers=s.workers
+        dataset, index, s.image_size, s.batch_size, what=what, levels=levels, workers=s.workers
     ):
-        truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
-        yield batch.index, batch.images[:, 0].to(s.device), truth
+        truths = {level: Truth.of(masks, s.device) for level, masks in batch.masks.items()}
+        yield batch.index, batch.images[:, 0].to(s.device), truths

@@ -101,9 +101,10 @@ def find_signatures(
     }
     every = list(gathered.values())
     index = np.flatnonzero(np.any([of.run.roles == "signature" for of in every], axis=0))
-    for batch, embedding in images.batches(index, "signature", any(of.masks for of in every)):
+    levels = ["pixel"] if any(of.masks for of in every) else []
+    for batch, embedding in images.batches(index, "signature", levels):
         images.store.add(batch.index, embedding, wanted[batch.index])
-        covered = images.embedder.covered(batch.masks) if batch.masks is not None else None
+        covered = images.embedder.covered(batch.masks["pixel"]) if levels else None
         for of in every:
             members = of.run.members("signature", batch.index)
             places = torch.from_numpy(members)

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from padim_ace.detect.maps import image_score
-from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
+from padim_ace.experiment.dataset import LEVELS, PreparedDataset
+from padim_ace.experiment.metrics import Histogram, Truth, count, image_metrics
 from padim_ace.experiment.protocols import Draw
 
 
@@ -32,8 +32,8 @@ class Tally:
         self.roles: Shaped[np.ndarray, "draw image"] = np.stack(roles)
         self._image = torch.full((len(draws), len(bounded), len(dataset)), torch.nan, device=device)
         self._judged: set[tuple[int, int, str]] = set()
-        self.pixel: dict[tuple[int, int, str], Histogram] = {}
-        """By (number of the draw, number of the detector, role)."""
+        self.pixel: dict[tuple[int, int, str, str], Histogram] = {}
+        """By (number of the draw, number of the detector, role, level of the truth)."""
 
     @property
     def image(self) -> Float[np.ndarray, "draw detector image"]:
@@ -53,21 +53,22 @@ class Tally:
         key: tuple[int, int, str],
         index: Int[np.ndarray, " image"],
         maps: Float[Tensor, "image row column"],
-        truth: Truth | None,
+        truths: Mapping[str, Truth],
         scores: Float[Tensor, " image"] | None = None,
     ) -> None:
         """Add the maps of the images ``index``, by number of the draw, number of the detector, and role.
 
-        Pixels are judged where there is a ``truth``. Image scores are by default the maxima of the maps.
+        Pixels are judged by ``truths``, by their levels. Image scores are by default the maxima of the maps.
         """
         draw, detector, _ = key
         self._judged.add(key)
         rows = torch.from_numpy(index).to(self._image.device)
         self._image[draw, detector, rows] = (image_score(maps) if scores is None else scores).float()
-        if truth is not None:
-            if key not in self.pixel:
-                self.pixel[key] = Histogram(self.bounded[detector], self.device)
-            self.pixel[key].update(maps, truth)
+        keys = [(*key, level) for level in truths]
+        for new in set(keys) - self.pixel.keys():
+            self.pixel[new] = Histogram(self.bounded[detector], self.device)
+        if keys:
+            count([self.pixel[k] for k in keys], maps, [*truths.values()])
 
     def frame(self, names: Sequence[Mapping[str, object]], **where: str) -> pd.DataFrame:
         """The test metrics, a row for each draw, detector judged in it, level and metric.
@@ -83,8 +84,8 @@ class Tally:
             draw, name, test = self.draws[key[0]], names[key[1]], self.roles[key[0]] == "test"
             try:
                 levels = {"image": image_metrics(image[key[0], key[1], test], anomalous[test])}
-                if key in self.pixel:
-                    levels["pixel"] = self.pixel[key].metrics()
+                judged = {level: self.pixel.get((*key, level)) for level in LEVELS}
+                levels |= {level: found.metrics() for level, found in judged.items() if found}
             except ValueError as error:
                 said = f"{' '.join(map(str, name.values()))}, {draw.protocol}, seed {draw.seed}: {error}"
                 raise ValueError(said) from error

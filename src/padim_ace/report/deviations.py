@@ -17,7 +17,7 @@ from IPython.display import HTML
 
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.experiment.results import NAMES
-from padim_ace.paper.detectors import READINGS
+from padim_ace.paper.detectors import PADIM_ACE, READINGS
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import gain, number_text, select, spread_text
 from padim_ace.report.titles import dataset_title, detector_title
@@ -29,10 +29,12 @@ DIRECTIONS = {"corrected": ("published", "published-"), "introduced": ("centred"
 EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "effect", "std", "seeds")
 
 
-def auroc(scores: pd.DataFrame, dataset: str, level: str, backbone: str, detector: Detector) -> pd.Series:
+def auroc(
+    scores: pd.DataFrame, dataset: str, level: str, backbone: str, detector: Detector, protocol: str = "paper"
+) -> pd.Series:
     """AUROC by seed; empty if it was not run."""
     at = {"dataset": dataset, "level": level, "backbone": backbone, "metric": "auroc"}
-    return select(scores, protocol="paper", **at, **detector.row())
+    return select(scores, protocol=protocol, **at, **detector.row())
 
 
 def effects(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
@@ -117,6 +119,22 @@ def clamp_effect(clamp: pd.DataFrame) -> pd.DataFrame:
         rows.append((*names, mean["raw"], mean["clamped"], *texts, number_text(mean["tied"], ".1f")))
     heads = ["Dataset", "Detector", "Raw", "Clamped", "Mean change", "Largest change", "Tied, %"]
     return pd.DataFrame(rows, columns=heads)
+
+
+def leak(scores: pd.DataFrame, datasets: Iterable[str], backbone: str) -> pd.DataFrame:
+    """D11: AUROC where no copy of a tested image trains, and its change where the erased copies do, with half
+    the width of its 95 % interval, as a table's columns."""
+    lines: dict[tuple[str, Detector], dict[str, Any]] = {}
+    for dataset, detector, level in product(datasets, (PADIM, PADIM_ACE), ("image", "pixel")):
+        apart, twins = (auroc(scores, dataset, level, backbone, detector, arm) for arm in ("apart", "twins"))
+        change = gain(twins, apart)
+        if change.seeds:
+            names = {"Dataset": dataset_title(dataset), "Detector": detector_title(detector)}
+            title = f"{level.capitalize()} AUROC, apart"
+            spread = spread_text(change.mean, change.half, "+.2f")
+            line = lines.setdefault((dataset, detector), {**names, "Seeds": change.seeds})
+            line |= {title: apart.mean(), f"{level.capitalize()}, change": spread}
+    return pd.DataFrame(lines.values())
 
 
 FILL = {
