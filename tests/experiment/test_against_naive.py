@@ -10,8 +10,8 @@ from fakes.prepared import write_prepared
 from naive import Naive
 from sklearn.metrics import roc_auc_score
 
-from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.backbones import load_backbone
+from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.inner_products import Full
 from padim_ace.experiment.dataset import PreparedDataset
@@ -70,7 +70,8 @@ def test_all_kinds_are_among_them():
     assert {d.signature for d in SCENES} == {"", "mean", "masked", "miace", "lace", "logistic"}
     left = {"without_grey", "without_peak", "without_power"}
     assert {d.channels for d in SCENES} == {"network", "sar", *left}
-    assert {d.smoothing for d in SCENES} == {1, 2, 4} and {d.background for d in SCENES} == {"patch", "shared"}
+    assert {d.smoothing for d in SCENES} == {1, 2, 4}
+    assert {d.background for d in SCENES} == {"patch", "shared"}
     assert {1, 5, None} < {d.images for d in SCENES}
 
 
@@ -95,7 +96,8 @@ def test_ace_in_the_three_conventions_and_all_structures(tally, paper):
     structures = {"full": full, "diagonal": full * np.eye(d)}
     for covariance, sigma in structures.items():
         for convention, s in (("centred", signature - mean), ("equation", signature)):
-            check(tally, paper, Detector(covariance=covariance, convention=convention), cosines(paper, s, sigma))
+            detector = Detector(covariance=covariance, convention=convention)
+            check(tally, paper, detector, cosines(paper, s, sigma))
     identity = np.broadcast_to(np.eye(d), full.shape)
     check(tally, paper, Detector(covariance="isotropic"), cosines(paper, signature - mean, identity))
 

@@ -12,6 +12,7 @@ import torch
 from anomalib.models.components import MultiVariateGaussian
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from fakes.prepared import write_prepared
+from padim_ace.experiment.selection import chosen_numbers, scores_frames
 from sklearn.metrics import roc_auc_score
 
 from padim_ace.detect.backbones import load_backbone
@@ -21,7 +22,6 @@ from padim_ace.experiment import experiment as experiment_module
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.selection import chosen_numbers, scores_frames
 from padim_ace.paper.detectors import (
     BEYOND,
     CANDIDATES,

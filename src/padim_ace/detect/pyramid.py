@@ -103,7 +103,7 @@ def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
 def narrow(
     stages: list[Float[Tensor, "... _feature"]], kept: Int[Tensor, " kept"] | None
 ) -> list[Float[Tensor, "... _feature"]]:
-    """An embedding, or its mean, with only the ``kept`` features of its finest stage; all of them, if None."""
+    """An embedding, or its mean, with only the ``kept`` features of its finest stage; all, if None."""
     return stages if kept is None else [*stages[:-1], stages[-1].index_select(-1, kept)]
 
 
