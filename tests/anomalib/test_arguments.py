@@ -73,7 +73,11 @@ BAD = [
     ({"precision": "float16"}, "precision: expected one of float32, bfloat16, found 'float16'"),
     ({"pre_trained": True, "weights": "net"}, "weights source: expected auto, folder.*, found 'net'"),
     (
-        {"signature": "lace", "layers": ["layer2"], "pre_processor": PadimAce.configure_pre_processor((24, 32))},
+        {
+            "signature": "lace",
+            "layers": ["layer2"],
+            "pre_processor": PadimAce.configure_pre_processor((24, 32)),
+        },
         "images: expected 16 patches or more for a lace signature, found 3 x 4; give larger images",
     ),
     ({"signature_images": "nowhere"}, "nowhere: expected a folder of images, found none; check the path"),
