@@ -100,8 +100,10 @@ def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
     ]
 
 
-def narrow(embedding: Embedding, kept: Int[Tensor, " kept"] | None) -> Embedding:
-    """An embedding with only the ``kept`` features of its finest stage; all of them, if None."""
+def narrow(
+    embedding: list[Float[Tensor, "... _feature"]], kept: Int[Tensor, " kept"] | None
+) -> list[Float[Tensor, "... _feature"]]:
+    """An embedding (or its mean) with only the ``kept`` features of its finest stage; all of them, if None."""
     return embedding if kept is None else [*embedding[:-1], embedding[-1].index_select(-1, kept)]
 
 
