@@ -103,7 +103,7 @@ def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
 def narrow(
     embedding: list[Float[Tensor, "... _feature"]], kept: Int[Tensor, " kept"] | None
 ) -> list[Float[Tensor, "... _feature"]]:
-    """An embedding (or its mean) with only the ``kept`` features of its finest stage; all of them, if None."""
+    """An embedding, or a mean, of only the ``kept`` features of the finest stage; of all, if None."""
     return embedding if kept is None else [*embedding[:-1], embedding[-1].index_select(-1, kept)]
 
 
