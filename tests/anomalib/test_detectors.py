@@ -13,7 +13,7 @@ from anomalib.metrics import AUROC, Evaluator
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from small import FLOAT32, SIZE, cosines, data, engine, held_out, images_of, model
 from torch.nn import functional as F
 from torchvision.transforms.v2 import Compose, Normalize, Resize
@@ -65,10 +65,7 @@ def test_validate_test_and_predict(kind):
     # what anomalib reports are the metrics of the cosines themselves: no clamp, no sigmoid came between
     labels = (module.test_data.samples.label_index == 1).to_numpy()
     assert metrics["image_AUROC"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-    masks = Resize(SIZE, interpolation=0)(
-        torch.stack([module.test_data[i].gt_mask for i in range(len(labels))])
-    )
-    assert metrics["pixel_AUROC"] == pytest.approx(roc_auc_score(masks.ravel() > 0, maps.ravel()), abs=1e-5)
+    assert metrics["pixel_AUROC"] == pytest.approx(roc_auc_score(planted(module), maps.ravel()), abs=1e-5)
     predicted = torch.cat([batch.pred_score for batch in runner.predict(fitted, datamodule=module)])
     assert (scores[predicted.argsort()].diff() >= -1e-6).all()
     assert ((predicted > 0.5) == (scores > fitted.post_processor.image_threshold)).all()
@@ -145,7 +142,8 @@ def test_maps_are_those_of_a_dense_oracle(kind, folder):
     coarse = torch.from_numpy(cosine)[fitted.model.embedder.raster].T.reshape(-1, 1, *grid).float()
     expected = generator.smooth_anomaly_map(generator.up_sample(coarse, SIZE))
     found, _ = cosines(fitted, held_out(module))
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    atol = 5e-4 if what["signature"] == "lace" else 2e-5  # a regression stops a little short of its end
+    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 @pytest.fixture
@@ -162,6 +160,48 @@ def test_every_kind_exports_as_a_graph(kind, no_type_checks):
     images = torch.rand(2, 3, 80, 120)
     graph = torch.export.export(fitted, (images,), strict=False).module()
     torch.testing.assert_close(graph(images)._asdict(), fitted(images)._asdict(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=["recommended"])
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_what_we_recommend_exports(kind, form, folder, tmp_path, monkeypatch, no_type_checks):
+    monkeypatch.chdir(tmp_path)
+    _, fitted, _, runner = kind
+    inferencer = OpenVINOInferencer(runner.export(fitted, form, export_root=tmp_path), "CPU", FLOAT32)
+    for file in (folder / "anomalous" / "a03.png", folder / "normal" / "n03.png"):
+        (expected,) = runner.predict(fitted, data_path=file)
+        found = inferencer.predict(file)
+        for name in ("pred_score", "anomaly_map"):
+            apart = np.squeeze(getattr(found, name)) - np.squeeze(getattr(expected, name).numpy())
+            assert np.abs(apart).max() < 1e-4
+
+
+def planted(module):
+    """The pixels of the test images that are targets."""
+    masks = [module.test_data[i].gt_mask for i in range(len(module.test_data))]
+    return Resize(SIZE, interpolation=0)(torch.stack(masks)).ravel() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=["recommended"])
+def test_what_we_recommend_finds_more_than_the_papers(kind, fitted):
+    _, recommended, module, _ = kind
+    images, targets = held_out(module), planted(module)
+    ours, papers = (
+        average_precision_score(targets, cosines(made, images)[0].ravel())
+        for made in (recommended, fitted[0])
+    )
+    assert ours > max(0.7, papers + 0.05)
+
+
+def test_without_any_anomalous_image(folder, tmp_path):
+    fitted, runner = model(preset="unsupervised"), engine(tmp_path)
+    runner.fit(fitted, datamodule=data(folder, abnormal_dir=None, mask_dir=None))
+    shown = [runner.predict(fitted, data_path=folder / name) for name in ("normal", "anomalous")]
+    normal, anomalous = (torch.cat([batch.pred_score for batch in batches]) for batches in shown)
+    assert torch.cat([normal, anomalous]).isfinite().all() and anomalous.mean() > normal.mean()
+    module = data(folder)
+    module.setup()
+    assert roc_auc_score(planted(module), cosines(fitted, held_out(module))[0].ravel()) > 0.9
 
 
 def test_without_a_pre_processor_it_exports_for_the_images_that_it_was_fitted_on(
@@ -196,10 +236,10 @@ def test_memory_of_a_fit_does_not_grow_with_the_images():
 
 
 def test_a_normalising_pre_processor_normalises_once(folder, tmp_path):
-    plain = model()
+    plain = model(preset="recommended")
     mean, std = (getattr(plain.model.embedder.backbone, name).flatten().tolist() for name in ("mean", "std"))
     resize = Resize(SIZE, antialias=True)
-    other = model(pre_processor=PreProcessor(Compose([resize, Normalize(mean, std)])))
+    other = model(preset="recommended", pre_processor=PreProcessor(Compose([resize, Normalize(mean, std)])))
     for fitted in (plain, other):
         runner = engine(tmp_path)
         runner.fit(fitted, datamodule=data(folder))
@@ -207,7 +247,7 @@ def test_a_normalising_pre_processor_normalises_once(folder, tmp_path):
     images = torch.rand(2, 3, 80, 120)
     for fitted in (other, loaded):
         torch.testing.assert_close(
-            fitted(images).anomaly_map, plain.eval()(images).anomaly_map, atol=1e-5, rtol=0
+            fitted(images).anomaly_map, plain.eval()(images).anomaly_map, atol=1e-4, rtol=0
         )
 
 
@@ -248,4 +288,4 @@ def test_two_processes_make_the_model_of_one(folder, tmp_path):
     engine(tmp_path, strategy="ddp_spawn", devices=2).fit(two, datamodule=data(folder, test_split_ratio=0.3))
     assert len(module.train_data) == 11
     images = held_out(module)
-    torch.testing.assert_close(cosines(two, images), cosines(one, images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(cosines(two, images), cosines(one, images), atol=1e-4, rtol=0)

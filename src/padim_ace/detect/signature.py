@@ -29,7 +29,7 @@ ROUNDS = 100
 """At most so many steps of an optimiser; signatures are found in 10 to 60."""
 
 Direction = Float[Tensor, " feature"]
-Bags = Float[Tensor, "image patch feature"]
+Bags = Float[Tensor, "_image patch feature"]
 
 
 class MeanSignature:
