@@ -55,7 +55,7 @@ def check(tally, naive, detector, scores, tolerance=1e-4):
         tally.image[draw, number, test], expected.max((1, 2)), rtol=tolerance, atol=tolerance
     )
     masks = np.stack([naive.experiment.dataset.mask(i, SIZE).numpy() for i in test.tolist()])
-    pixel = tally.pixel[draw, number, "test"].metrics()["auroc"]
+    pixel = tally.pixel[draw, number, "test", "pixel"].metrics()["auroc"]
     assert pixel == pytest.approx(roc_auc_score(masks.ravel(), expected.ravel()), abs=1e-3)
 
 
@@ -70,8 +70,10 @@ def test_all_kinds_are_among_them():
     assert {d.signature for d in SCENES} == {"", "mean", "masked", "miace", "lace", "logistic"}
     left = {"without_grey", "without_peak", "without_power"}
     assert {d.channels for d in SCENES} == {"network", "sar", *left}
-    assert {d.smoothing for d in SCENES} == {1, 2, 4}
-    assert {d.background for d in SCENES} == {"patch", "shared"}
+    assert {d.smoothing for d in SCENES} == {1, 2, 4} and {d.background for d in SCENES} == {
+        "patch",
+        "shared",
+    }
     assert {1, 5, None} < {d.images for d in SCENES}
 
 
@@ -96,8 +98,9 @@ def test_ace_in_the_three_conventions_and_all_structures(tally, paper):
     structures = {"full": full, "diagonal": full * np.eye(d)}
     for covariance, sigma in structures.items():
         for convention, s in (("centred", signature - mean), ("equation", signature)):
-            detector = Detector(covariance=covariance, convention=convention)
-            check(tally, paper, detector, cosines(paper, s, sigma))
+            check(
+                tally, paper, Detector(covariance=covariance, convention=convention), cosines(paper, s, sigma)
+            )
     identity = np.broadcast_to(np.eye(d), full.shape)
     check(tally, paper, Detector(covariance="isotropic"), cosines(paper, signature - mean, identity))
 
