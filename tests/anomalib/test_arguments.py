@@ -46,7 +46,7 @@ def test_any_timm_model_without_layers(backbone, layers):
     made = model(backbone=backbone, layers=None, n_features=None).eval()
     assert made.model.embedder.backbone.layers == layers
     made.model.update(torch.rand(3, 3, *SIZE))
-    made.model.fit([(torch.rand(2, 3, *SIZE), None)])
+    made.model.fit([(torch.rand(2, 3, *SIZE), None, [])])
     assert cosines(made, torch.rand(2, 3, *SIZE))[0].isfinite().all()
 
 
