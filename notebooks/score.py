@@ -111,7 +111,7 @@ validation = experiment.tally.frame(names, "validation", dataset=dataset, backbo
 validation = validation[validation["protocol"] == "scenes"].drop(columns="images")
 few = frame[frame["images"] != ""]
 frame = frame[frame["images"] == ""].drop(columns="images")
-write_examples(experiment, EXAMPLES, "recommended", folder / "maps.npz")
+write_examples(experiment, examples, [*examples][-1], folder / "maps.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:

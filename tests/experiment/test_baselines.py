@@ -85,23 +85,24 @@ def _value(frame, seed, level, metric="auroc"):
 
 def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dataset):
     tally = rx_run.run_rx(dataset, SETTINGS)
-    names = ("rx", "rx_shared", "cfar")
-    frame = tally.frame([{"detector": name} for name in names])
+    frame = tally.frame([{"detector": name, "smoothing": sigma} for name, sigma in rx_run.DETECTORS])
     for draw_number, draw in enumerate(tally.draws):
         roles = dataset.draw_roles(draw.seed, draw.protocol)
         train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
         vectors = torch.cat([rx.neighbourhoods(dataset.image(i, SIZE)) for i in train])
         background = rx.shared_background(*rx.products(vectors))
         shared = lambda x, b=background: rx.shared_rx(rx.neighbourhoods(x), b, SIZE)  # noqa: E731
-        for number, (name, score) in enumerate(zip(names, (rx.local_rx, shared, rx.cfar), strict=True)):
+        scores = {"rx": rx.local_rx, "rx_shared": shared, "cfar": rx.cfar}
+        for number, (name, sigma) in enumerate(rx_run.DETECTORS):
             maps = np.stack(
                 [
-                    gaussian_filter(score(dataset.image(i, SIZE))[0].numpy(), 4, mode="mirror", truncate=4)
+                    gaussian_filter(scores[name](dataset.image(i, SIZE))[0].numpy(), sigma, mode="mirror")
                     for i in test
                 ]
             )
             masks = np.stack([dataset.mask(i, SIZE).numpy() for i in test])
-            rows = frame[(frame["detector"] == name) & (frame["protocol"] == draw.protocol)]
+            rows = frame[(frame["detector"] == name) & (frame["smoothing"] == sigma)]
+            rows = rows[rows["protocol"] == draw.protocol]
             found = tally.image[draw_number, number, test]
             np.testing.assert_allclose(found, maps.max((1, 2)), rtol=1e-3)
             expected = roc_auc_score(dataset.anomalous[test], maps.max((1, 2)))
@@ -289,7 +290,7 @@ def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path, m
     write_scores(frame, tmp_path / "scores.csv")
     found = read_scores(tmp_path / "scores.csv")
     assert set(found["detector"]) == {"rx", "rx_shared", "cfar"} and list(found.columns) == list(SCORES)
-    assert len(found) == 3 * 2 * 2 * 7  # detectors × protocols × seeds × (3 image and 4 pixel metrics)
+    assert len(found) == 6 * 2 * 2 * 7  # detectors × protocols × seeds × (3 image and 4 pixel metrics)
     assert list(missing) == list(baselines.NOT_RUN)
     assert missing[["dataset", "detector", "backbone"]].to_numpy().tolist() == [
         ["speckle", "dfm", "resnet50"],

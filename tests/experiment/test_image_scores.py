@@ -3,9 +3,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from padim_ace.experiment import image_scores
-from padim_ace.paper.detectors import BEYOND, PADIM, READINGS
+from padim_ace.paper.detectors import PADIM, READINGS, RECOMMENDED
 
-DETECTORS = [*READINGS, BEYOND[0]]
+DETECTORS = [*READINGS, RECOMMENDED]
 
 
 @pytest.fixture

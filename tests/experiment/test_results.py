@@ -21,6 +21,8 @@ def frame(**changed):
         covariance="full",
         signature="mean",
         convention="centred",
+        channels="network",
+        smoothing="4",
         seed=0,
         level="image",
         metric="auroc",
@@ -35,7 +37,7 @@ def test_what_is_written_reads_back_to_the_last_bit(tmp_path):
     assert text.splitlines()[0] == ",".join(SCORES)
     assert (
         text.splitlines()[1]
-        == "ssdd,resnet18,paper,ace,patch,full,mean,centred,0,image,auroc,0.3333333333333333"
+        == "ssdd,resnet18,paper,ace,patch,full,mean,centred,network,4,0,image,auroc,0.3333333333333333"
     )
     back = results.read_scores(tmp_path / "scores.csv")
     assert back["value"][0] == 1 / 3 and back["background"][0] == "patch" and back["seed"][0] == 0

@@ -50,7 +50,7 @@ def test_a_gain_is_paired_over_the_seeds_of_both():
     "changed",
     [{"metric": "ap"}, {"level": "pixel"}, {"dataset": "mstar"}, {"backbone": "other"}]
     + [{"covariance": "diagonal"}, {"background": "shared"}, {"signature": "masked"}]
-    + [{"convention": "equation"}, {"detector": "glrt"}],
+    + [{"convention": "equation"}, {"detector": "glrt"}, {"channels": "sar"}, {"smoothing": "2"}],
 )
 def test_a_number_never_stands_under_another_name(changed):
     at = {"dataset": "ssdd", "backbone": "resnet18", "level": "image", "metric": "auroc"}

@@ -262,8 +262,8 @@ def test_readings_are_told_apart_by_their_titles():
     ]
     expected = ["PaDiM", "PaDiM-ACE, published code", "PaDiM-ACE, equation (1)", "PaDiM-ACE, centred"]
     assert titles == expected
-    assert detector_title(Detector("glrt", "shared", signature="mined")) == (
-        "Kelly's GLRT, mined signature, shared background"
+    assert detector_title(Detector("glrt", "shared", signature="lace", channels="sar")) == (
+        "Kelly's GLRT, LACE signature, SAR channels, shared background"
     )
 
 

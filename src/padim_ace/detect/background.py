@@ -34,11 +34,13 @@ Means = list[Float[Tensor, "_place _feature"]]
 class Moments:
     """Count, sum and products of embeddings at every place, in memory that does not grow with images.
 
-    Everything is summed in float64: a covariance is a small difference of large sums.
+    A covariance is a small difference of large sums, so embeddings are measured from the mean of the first
+    batch before they are multiplied, and everything is summed in float64.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self._origin: Means = []
         self._total: Means = []
         self._products = BlockRows([], [])
 
@@ -47,31 +49,37 @@ class Moments:
         images = embedding[0].shape[1]
         if images == 0:
             return
-        embedding = [stage.double() for stage in embedding]
-        sums = [stage.sum(1) for stage in embedding]
         if not self.count:
-            self._total = [torch.zeros_like(stage) for stage in sums]
+            self._origin = [stage.mean(1) for stage in embedding]
+            self._total = [torch.zeros_like(stage, dtype=torch.float64) for stage in self._origin]
             self._products = empty_products(embedding)
-        for total, stage in zip(self._total, sums, strict=True):
-            total.add_(stage)
+        embedding = centre(embedding, self._origin)
+        if not _multiplies_exactly(embedding[0].device):
+            embedding = [stage.double() for stage in embedding]
+        for total, stage in zip(self._total, embedding, strict=True):
+            total.add_(stage.sum(1, dtype=torch.float64))
         add_products(self._products, embedding)
         self.count += images
 
     def mean(self) -> Means:
         """Mean embedding, ``[place, feature]`` at each stage, in float64."""
         self._require(1)
-        return [total / self.count for total in self._total]
+        return [o + total / self.count for o, total in zip(self._origin, self._total, strict=True)]
 
     def scatter(self) -> BlockRows:
         """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
         self._require(1)
         rows = self._products.map(torch.clone)
-        add_products(rows, [mean.unsqueeze(1) for mean in self.mean()], alpha=-self.count)
+        add_products(rows, [total.unsqueeze(1) for total in self._total], alpha=-1 / self.count)
         return rows
 
     def all_reduce(self) -> None:
         """Make these the moments of all ranks' images together (``torch.distributed``)."""
         self._require(1)
+        # sums of other ranks are around other origins: all are brought to zero, in float64
+        mean, self._products = self.mean(), self.scatter()
+        add_products(self._products, [m.unsqueeze(1) for m in mean], alpha=self.count)
+        self._origin, self._total = [torch.zeros_like(m) for m in mean], [m * self.count for m in mean]
         count = torch.tensor(self.count, device=self._total[0].device)
         for part in (count, *self._total, *self._products.tensors()):
             dist.all_reduce(part)
@@ -86,15 +94,21 @@ class Moments:
     def state(self) -> dict:
         """What a checkpoint stores; :meth:`from_state` takes it back."""
         products = {"cross": self._products.cross, "own": self._products.own}
-        return {"count": self.count, "total": self._total, "products": products}
+        return {"count": self.count, "origin": self._origin, "total": self._total, "products": products}
 
     @classmethod
     def from_state(cls, state: dict) -> Moments:
         """Moments from :meth:`state`."""
         moments = cls()
-        moments.count, moments._total = state["count"], state["total"]
+        moments.count, moments._origin, moments._total = state["count"], state["origin"], state["total"]
         moments._products = BlockRows(**state["products"])
         return moments
+
+
+def _multiplies_exactly(device: torch.device) -> bool:
+    """Whether products of float32 have all its bits: a GPU, autocast or a setting may take fewer."""
+    full = device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    return full and not torch.is_autocast_enabled("cpu")
 
 
 def centre(embedding: Embedding, mean: Means) -> Embedding:
@@ -110,7 +124,8 @@ class Background:
     """
 
     mean: Means
-    covariance: BlockRows
+    covariance: BlockRows | None
+    """None where only the whitening is kept."""
     whitening: BlockRows
     samples: int = 0
     """Embeddings that each covariance was estimated from."""
@@ -127,6 +142,7 @@ class Background:
 
     def variances(self) -> Means:
         """The diagonal of the covariance, at each stage."""
+        assert self.covariance is not None
         return [own.diagonal(dim1=-2, dim2=-1) for own in self.covariance.own]
 
 
@@ -172,7 +188,7 @@ def fit_background(
         between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]
         add_products(scatter, between, alpha=moments.count)
         mean, scatter, factor = shared, _average_place(scatter), places / (samples - 1)
-    covariance = scatter.map(lambda block: block * factor)
+    covariance = scatter.map(lambda block: block.mul_(factor))
     for own in covariance.own:
         own.diagonal(dim1=-2, dim2=-1).add_(regularisation)
     covariance, whitening = (

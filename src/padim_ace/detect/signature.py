@@ -23,11 +23,13 @@ CANDIDATES = 16
 """Patches of each image that may be targets, or be taken for them."""
 PENALTY = 1e-3
 """Weight of the squared length in :func:`lace`: it keeps what few images teach close to their mean."""
+STARTS = 64
+"""Images whose farthest patch :func:`miace` tries as its start."""
 ROUNDS = 100
 """At most so many steps of an optimiser; signatures are found in 10 to 60."""
 
 Direction = Float[Tensor, " feature"]
-Bags = Float[Tensor, "image patch feature"]
+Bags = Float[Tensor, "_image patch feature"]
 
 
 class MeanSignature:
@@ -92,7 +94,8 @@ def miace(targets: Bags, clutter: Bags, samples: int) -> Direction:
     Maximises :math:`J(s) = \langle \max_i s^\top \hat y_{ji} \rangle_j - s^\top \bar n` over directions of
     unit length, with ŷ the candidates of unit length and :math:`\bar n` the mean of the normal images'. It
     takes in turn the patch of each image that is nearest to s, and for s the mean of these less :math:`\bar
-    n`, until J no longer rises. It starts from the farthest patch of the image from which J is largest.
+    n`, until J no longer rises. It starts from the best of the farthest patches of
+    :data:`STARTS` images.
     """
     unit, clutter_mean = F.normalize(targets, dim=-1), F.normalize(clutter, dim=-1).mean((0, 1))
 
@@ -100,7 +103,7 @@ def miace(targets: Bags, clutter: Bags, samples: int) -> Direction:
         best = torch.stack([(unit @ direction).amax(1).mean() for direction in directions])
         return best - directions @ clutter_mean
 
-    starts = unit[:, 0]
+    starts = unit[:: -(-len(unit) // STARTS), 0]
     found = starts[objective(starts).argmax()]
     reached = -torch.inf
     for _ in range(ROUNDS):

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.backbones import Backbone, fold_batch_norm
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
@@ -29,7 +29,7 @@ from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embedding_store import EmbeddingStore, keep_freed_memory
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.protocols import draws
@@ -85,8 +85,8 @@ class Experiment:
         """The detectors that judge images, by the images' role."""
         self.device = torch.device(settings.device)
         sar = {p: any(d.channels != "network" for d in judged) for p, judged in detectors.items()}
-        self.embedder = Embedder(backbone.to(self.device), settings.image_size, any(sar.values()))
-        self.embedder.to(self.device)
+        folded = fold_batch_norm(backbone.to(self.device), settings.image_size)
+        self.embedder = Embedder(folded, settings.image_size, any(sar.values())).to(self.device)
         self.images = ImageEmbeddings(
             dataset,
             self.embedder,
@@ -113,6 +113,7 @@ class Experiment:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
             if self.device.type == "cpu":  # a GPU is faster than a disk
+                keep_freed_memory()
                 if work is not None:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
@@ -144,7 +145,12 @@ class Experiment:
             for kind, channels in sorted({d.space for d in run.detectors}):
                 kept = kept_features(features, channels) if run.subset.sar else None
                 kept = None if kept is None else kept.to(self.device)
-                run.backgrounds[kind, channels] = fit_background(run.moments, kind, kept=kept)
+                background = fit_background(run.moments, kind, kept=kept)
+                if all(
+                    d.covariance == "full" and d.convention in ("", "centred") for d in run.of(kind, channels)
+                ):
+                    background.covariance = None  # half the memory of many draws
+                run.backgrounds[kind, channels] = background
             run.moments = Moments()
 
     def _signature_pass(self) -> list[dict | None]:

@@ -140,7 +140,7 @@ def count(
     histograms: Sequence[Histogram], scores: Float[Tensor, "image row column"], truths: Sequence[Truth]
 ) -> None:
     """Add the same pixels to histograms of one kind, each by a truth of its own; all are counted once."""
-    finite = torch.isfinite(scores).all()
+    finite = torch.isfinite(scores.sum())  # many times as fast as asking each pixel
     key = _linear_key(scores) if histograms[0].bounded else _floating_key(scores)
     if _on_cpu(key):  # OpenCV counts 16-bit values seven times as fast as ``bincount``
         unsigned = key.numpy().view(np.uint16).reshape(1, -1)  # which is what it takes them for
@@ -168,13 +168,13 @@ _SMALLEST = (127 - 32) << 9
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores in [-1, 1], as int16 around zero."""
-    return (scores.clamp(-1, 1) * _STEPS).to(torch.int16)  # smoothing overshoots by a rounding
+    return scores.clamp(-1, 1).mul_(_STEPS).to(torch.int16)  # smoothing overshoots by a rounding
 
 
 def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores of any size, as int16 around zero."""
-    size = (scores.abs().contiguous().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
-    return torch.where(scores < 0, -size, size).to(torch.int16)
+    size = (scores.abs().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
+    return size.copysign(scores).to(torch.int16)
 
 
 Curve = Float[np.ndarray, " threshold"]
