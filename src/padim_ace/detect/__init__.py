@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "background": ["Background", "Moments", "fit_background"],
         "inner_products": ["InnerProduct", "Shape", "inner_product"],
         "signature": ["MeanSignature", "lace", "logistic", "miace"],
+        "classes": ["class_signatures", "image_class"],
         "maps": ["anomaly_map", "image_score", "smoothing_matrix"],
         "model": ["AceModel"],
     },

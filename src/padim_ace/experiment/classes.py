@@ -78,7 +78,7 @@ def logistic_class(
     """The classes of judged bags by one logistic regression of all classes, of the means of the candidates'
     :math:`y / \\sqrt{N + E}`."""
 
-    def means(bags: Bags) -> Float[Tensor, "image feature"]:
+    def means(bags: Bags) -> Float[Tensor, "_image _weight"]:
         return F.pad((bags / (samples + bags.square().sum(-1, True)).sqrt()).mean(1), (0, 1), value=1)
 
     known = means(targets)
