@@ -20,7 +20,7 @@ BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 FIRST = config["backbones"][0]
-BESIDE = ["not_run", "supervision", "validation", "clamp", "histograms"]  # tables that each run writes
+BESIDE = ["not_run", "supervision", "validation", "clamp", "histograms", "classes"]  # tables that each run writes
 
 # What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
 # module that only draws: all that follows from it would be too.

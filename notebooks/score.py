@@ -34,6 +34,7 @@ from IPython.display import Markdown, display
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import results
+from padim_ace.experiment.classes import confusion
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
@@ -110,7 +111,7 @@ validation = experiment.tally.frame(names, "validation", dataset=dataset, backbo
 validation = validation[validation["protocol"] == "scenes"].drop(columns="images")
 few = frame[frame["images"] != ""]
 frame = frame[frame["images"] == ""].drop(columns="images")
-write_examples(experiment, EXAMPLES, "recommended", folder / "maps.npz")
+write_examples(experiment, examples, [*examples][-1], folder / "maps.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
@@ -136,6 +137,8 @@ if trained:
     paper = ImageScores.of_run(experiment, dataset, backbone, "paper")
     tables["supervision"] = few
     tables["validation"] = validation
+    with torch.inference_mode():
+        tables["classes"] = confusion(experiment.images, dataset)
     tables["clamp"] = clamp_frame(paper, READINGS)
     tables["histograms"] = histogram_frame(paper, READINGS)
 for table, rows in tables.items():

@@ -77,6 +77,23 @@ def test_backgrounds():
         np.testing.assert_allclose(white, np.einsum("pif,pfg,pig->pi", d, np.linalg.inv(covariance), d))
 
 
+@pytest.mark.parametrize("kind", ["patch", "shared"])
+def test_a_background_of_some_features_is_that_of_narrowed_embeddings(kind):
+    _, stages, _ = make(30, features=[4, 3, 5])
+    kept = [0, 3, 4]
+    few = [*stages[:-1], stages[-1][..., kept]]
+    found = fit_background(moments_of(stages), kind, kept=torch.tensor(kept), dtype=torch.float64)
+    expected = fit_background(moments_of(few), kind, dtype=torch.float64)
+    assert found.samples == expected.samples
+    for a, b in zip(found.narrow(stages), few, strict=True):
+        assert torch.equal(a, b)
+    for name in ("covariance", "whitening"):
+        a, b = (oracles.dense(getattr(of, name), PLACES, False) for of in (found, expected))
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    for a, b in zip(found.mean, expected.mean, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize(("kind", "places"), [("patch", 1), ("shared", PLACES)])
 def test_samples_are_the_embeddings_that_a_covariance_is_of(kind, places):
     _, stages, _ = make(30)

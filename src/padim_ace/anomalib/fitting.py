@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,7 +92,10 @@ class OnePassFit(MemoryBankMixin):
         self._signature = replace(self._signature, dataset=None)
 
     def _signature_batches(self, dataset: Any) -> Iterator[SignatureBatch]:
-        """Anomalous images as the training images are: pre-processed, and cut into tiles for an ensemble."""
+        """Anomalous images as the training images are: pre-processed, and cut into tiles for an ensemble.
+
+        Each image's class is the name of its folder.
+        """
         collate = getattr(getattr(self.trainer, "datamodule", None), "external_collate_fn", None)
         transform = getattr(self.pre_processor, "transform", None)
         masked = SIGNATURES[self.model.detector.signature].supervision == "masks"
@@ -106,7 +110,8 @@ class OnePassFit(MemoryBankMixin):
                     item.gt_mask = torch.zeros(item.image.shape[-2:])  # which a tiler asks for
             batch: Any = (collate or ImageBatch.collate)(items)
             refuse_constant(batch.image, batch.image_path)
-            yield batch.image.to(self.device), batch.gt_mask > 0 if masked else None
+            names = [Path(item.image_path or "").parent.name for item in items]
+            yield batch.image.to(self.device), batch.gt_mask > 0 if masked else None, names
 
     # validation and test
 
@@ -119,7 +124,10 @@ class OnePassFit(MemoryBankMixin):
         """Score a batch, and keep the images that made the signature from setting the threshold."""
         if self.trainer.sanity_checking:
             return None
-        batch.update(**self.model(batch.image)._asdict())
+        scored = self.model(batch.image)
+        batch.update(pred_score=scored.pred_score, anomaly_map=scored.anomaly_map)
+        if scored.pred_class is not None:
+            batch.explanation = [self.model.classes[number] for number in scored.pred_class]
         left = [not self._signature.took(path) for path in batch.image_path or [None] * len(batch)]
         if all(left):
             return batch

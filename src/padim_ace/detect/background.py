@@ -124,7 +124,8 @@ class Background:
     """
 
     mean: Means
-    covariance: BlockRows
+    covariance: BlockRows | None
+    """None where only the whitening is kept."""
     whitening: BlockRows
     samples: int = 0
     """Embeddings that each covariance was estimated from."""
@@ -141,6 +142,7 @@ class Background:
 
     def variances(self) -> Means:
         """The diagonal of the covariance, at each stage."""
+        assert self.covariance is not None
         return [own.diagonal(dim1=-2, dim2=-1) for own in self.covariance.own]
 
 

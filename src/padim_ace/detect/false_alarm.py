@@ -40,7 +40,7 @@ import math
 import numpy as np
 from scipy import optimize, special
 
-from padim_ace.detect.registry import STATISTICS, expect_one_of
+from padim_ace.detect.registry import expect_one_of
 
 NODES, LEFT_OUT = 128, 1e-18
 """Of a quadrature over a beta variable: its nodes, and the chance beyond either end."""
@@ -57,7 +57,7 @@ def false_alarm_rate(
     """The chance that a patch of background scores above each threshold.
 
     Args:
-        statistic: a key of :data:`padim_ace.detect.registry.STATISTICS`; centred, on a full covariance.
+        statistic: ``padim``, ``ace`` or ``glrt``; centred, on a full covariance.
         threshold: of the patch score.
         features: d, of an embedding.
         samples: N, embeddings behind each covariance; infinite where it is known.
@@ -67,7 +67,7 @@ def false_alarm_rate(
     Raises:
         ValueError: for an unknown statistic, or numbers for which there is no law.
     """
-    expect_one_of("statistic", statistic, STATISTICS)
+    expect_one_of("statistic", statistic, ("padim", "ace", "glrt"))
     d, r, m, known = features, dimensions or 1, samples - features, math.isinf(samples)
     if m < 1 or not 1 <= r < d or (known and statistic == "glrt"):
         raise ValueError(

@@ -7,17 +7,18 @@ all of it and ``torch.export`` can follow it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
+from padim_ace.detect.classes import image_class
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.inner_products import (
@@ -44,7 +45,10 @@ clutter:
 only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
 patches of 2 x 2 pixels takes 2 MB."""
 
-SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None]
+SignatureBatch = tuple[
+    Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None, Sequence[str]
+]
+"""Anomalous images, their masks and their classes; these may be left empty."""
 
 
 class Scored(NamedTuple):
@@ -52,6 +56,10 @@ class Scored(NamedTuple):
 
     pred_score: Float[Tensor, " batch"]
     anomaly_map: Float[Tensor, "batch 1 row column"]
+    pred_class: Int[Tensor, " batch"] | None = None
+    """Index in :attr:`AceModel.classes`, where there are two or more, whatever the score."""
+    class_map: Int[Tensor, "batch patch_row patch_column"] | None = None
+    """The class that each patch is nearest to, target or not."""
 
 
 class Fitted(nn.Module):
@@ -141,6 +149,8 @@ class AceModel(nn.Module):
         self.normalise: bool = True
         """Whether to normalise images as the backbone's weights want it; not if the pre-processor does."""
         self.fitted = Fitted()
+        self.classes: list[str] = []
+        """The names of the classes that targets are told apart by; none, if there are fewer than two."""
         self.begin()
         drawn = FeatureSubset.draw(backbone.channels, features, seed)
         self.register_buffer("index", drawn.index(backbone.channels).sort().values)
@@ -195,7 +205,8 @@ class AceModel(nn.Module):
 
         Args:
             signature: batches of anomalous images, in [0, 1], with masks where the signature is ``masked``;
-                not looked at by a detector without a signature.
+                not looked at by a detector without a signature. If their classes are named, two or more, and
+                the signature is learnt from labels of images, each class gets a signature of its own.
 
         Raises:
             ValueError: for fewer than two normal images, no anomalous image, or none with a mask.
@@ -204,6 +215,7 @@ class AceModel(nn.Module):
             self.moments.all_reduce()
         background = fit_background(self.moments, self.detector.background)
         product = inner_product(background, self.detector.covariance, self.shape)
+        self.classes = []
         prepared = self._signature(background, product, signature) if self.detector.has_signature else None
         self.begin()
         self.fitted.keep(background, product, prepared)
@@ -217,22 +229,26 @@ class AceModel(nn.Module):
         """
         if not isinstance(product, Full) or not self.detector.pooled:
             mean = MeanSignature()
-            for images, _ in batches:
+            for images, *_ in batches:
                 mean.update(self._embed(images))
             return product.prepare(background.centre(mean.mean()))
-        pool = Pool([self.detector])
-        for images, masks in batches:
+        pool, names = Pool([self.detector]), list[str]()
+        for images, masks, classes in batches:
             if SIGNATURES[self.detector.signature].supervision == "masks" and masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
             covered = None if masks is None else self.embedder.covered(masks)
             white = product.whiten(background.centre(self._embed(images)))
             pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
+            names += classes
         for normal in self._normals:
             pool.add_clutter(product.whiten(background.centre(normal)))
         if distributed():
             pool.all_gather_clutter()
-        direction = pool.signatures(background.samples)[self.detector.pool]
-        return product.prepare_whitened(as_embedding(direction, self.shape.features))
+        directions = pool.signatures(background.samples)[self.detector.pool].unsqueeze(0)
+        if pool.learns and len(set(names)) > 1:
+            self.classes = sorted(set(names))
+            directions = torch.cat([directions, pool.class_signatures(names, background.samples)])
+        return product.prepare_whitened(as_embedding(directions, self.shape.features))
 
     # scoring
 
@@ -242,7 +258,7 @@ class AceModel(nn.Module):
 
         Returns:
             the image scores, and the maps that they are the maxima of: the statistic (for ``ace`` the cosine
-            with the signature, in [-1, 1]).
+            with the signature, in [-1, 1]); and the classes, if it was fitted with some.
 
         Raises:
             ValueError: if the model is not fitted, or was on another image size.
@@ -260,7 +276,12 @@ class AceModel(nn.Module):
         smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c)
         if self.detector.bounded:
             smooth = smooth.clamp(-1, 1)
-        return Scored(image_score(smooth), smooth.unsqueeze(1))
+        scored = Scored(image_score(smooth), smooth.unsqueeze(1))
+        if not self.classes:
+            return scored
+        nearest = projections[0][..., 1:]
+        class_map = self.embedder.to_raster(nearest.argmax(-1))
+        return scored._replace(pred_class=image_class(nearest, length, samples), class_map=class_map)
 
     @property
     def is_fitted(self) -> bool:
@@ -287,6 +308,7 @@ class AceModel(nn.Module):
             "backbone": backbone.name,
             "layers": list(backbone.layers),
             "image_size": list(self.embedder.image_size),
+            "classes": self.classes,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -311,9 +333,10 @@ class AceModel(nn.Module):
         if {"backbone", "layers", "image_size"} & set(new):
             # its weights come with the state; attention windows depend on the image size
             backbone = load_backbone(state["backbone"], "random", image_size, state["layers"])
-        if told := [f"{name} {theirs[name]!r} for {mine[name]!r}" for name in new if name != "image_size"]:
+        silent = ("image_size", "classes")  # a fit's, and no arguments
+        if told := [f"{name} {theirs[name]!r} for {mine[name]!r}" for name in new if name not in silent]:
             logger.warning("PadimAce: the loaded state overrides the arguments: %s.", ", ".join(told))
-        self.precision = state["precision"]
+        self.precision, self.classes = state["precision"], state["classes"]
         self.index = index.to(self.index.device, copy=True)
         self._embed_at(backbone, image_size)
 

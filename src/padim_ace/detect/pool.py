@@ -11,6 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from padim_ace.detect.classes import class_signatures
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.pyramid import Embedding, energy
 from padim_ace.detect.registry import SIGNATURES
@@ -84,3 +85,7 @@ class Pool:
             clutter = torch.cat(self._clutter) if self._clutter else targets[:0]
             found[name, images] = learn(name, targets, clutter, samples)
         return found
+
+    def class_signatures(self, names: Sequence[str], samples: int) -> Float[Tensor, "class feature"]:
+        """A signature for each class of the images that were added, which are of these ``names``."""
+        return class_signatures(torch.cat(self._targets), names, torch.cat(self._clutter), samples)

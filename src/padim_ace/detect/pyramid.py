@@ -101,10 +101,10 @@ def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
 
 
 def narrow(
-    stages: list[Float[Tensor, "... _feature"]], kept: Int[Tensor, " kept"] | None
+    embedding: list[Float[Tensor, "... _feature"]], kept: Int[Tensor, " kept"] | None
 ) -> list[Float[Tensor, "... _feature"]]:
-    """An embedding, or its mean, with only the ``kept`` features of its finest stage; all, if None."""
-    return stages if kept is None else [*stages[:-1], stages[-1].index_select(-1, kept)]
+    """An embedding, or a mean, of only the ``kept`` features of the finest stage; of all, if None."""
+    return embedding if kept is None else [*embedding[:-1], embedding[-1].index_select(-1, kept)]
 
 
 @dataclass

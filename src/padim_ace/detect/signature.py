@@ -29,7 +29,7 @@ ROUNDS = 100
 """At most so many steps of an optimiser; signatures are found in 10 to 60."""
 
 Direction = Float[Tensor, " feature"]
-Bags = Float[Tensor, "image patch feature"]
+Bags = Float[Tensor, "_image patch feature"]
 
 
 class MeanSignature:
@@ -175,9 +175,9 @@ def learn(name: str, targets: Bags, clutter: Bags, samples: int) -> Direction:
     return globals()[name](targets.double(), clutter.double(), samples)
 
 
-def as_embedding(direction: Direction, features: Sequence[int]) -> Embedding:
-    """A direction, the same at all places, as the stages ``[1, 1, feature]`` of an embedding."""
-    return [part.float().view(1, 1, -1) for part in direction.split(list(features))]
+def as_embedding(directions: Float[Tensor, "*signature feature"], features: Sequence[int]) -> Embedding:
+    """Directions, the same at all places, as the stages ``[1, signature, feature]`` of an embedding."""
+    return [part.float().reshape(1, -1, part.shape[-1]) for part in directions.split(list(features), -1)]
 
 
 def require_targets(weight: float | Tensor) -> None:

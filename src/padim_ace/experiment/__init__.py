@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["Histogram", "Truth", "image_metrics"],
         "examples": ["write_examples"],
         "image_scores": ["ImageScores", "clamp_frame", "histogram_frame"],
+        "classes": ["confusion"],
         "fill_visibility": ["correlation_measures"],
         "rx": ["local_rx", "shared_rx"],
         "baselines": ["BASELINES", "run_baselines"],

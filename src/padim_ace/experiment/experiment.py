@@ -145,7 +145,12 @@ class Experiment:
             for kind, channels in sorted({d.space for d in run.detectors}):
                 kept = kept_features(features, channels) if run.subset.sar else None
                 kept = None if kept is None else kept.to(self.device)
-                run.backgrounds[kind, channels] = fit_background(run.moments, kind, kept=kept)
+                background = fit_background(run.moments, kind, kept=kept)
+                if all(
+                    d.covariance == "full" and d.convention in ("", "centred") for d in run.of(kind, channels)
+                ):
+                    background.covariance = None  # half the memory of many draws
+                run.backgrounds[kind, channels] = background
             run.moments = Moments()
 
     def _signature_pass(self) -> list[dict | None]:

@@ -28,6 +28,7 @@ JOINED = {
     "not_run.csv": "what could not be run and why",
     "supervision.csv": "signatures of few images",
     "validation.csv": "what the validation images say of the recommended detector and of changes to it",
+    "classes.csv": "which class the anomalous images are taken for",
     "clamp.csv": "image AUROC of clamped scores",
     "histograms.csv": "histograms of image scores",
 }

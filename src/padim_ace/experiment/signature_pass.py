@@ -41,6 +41,10 @@ class DrawRun:
     """By :attr:`Detector.space`."""
     signatures: SignatureSet | None = None
 
+    def of(self, background: str, channels: str) -> list[Detector]:
+        """The detectors that measure from one background."""
+        return [d for d in self.detectors if d.space == (background, channels)]
+
     def members(self, role: str, index: np.ndarray) -> Int[np.ndarray, " chosen"]:
         """Which of the images ``index`` have a role, as places in ``index``."""
         return np.flatnonzero(self.roles[index] == role)

@@ -115,29 +115,42 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
 
 
-def tally(scores: pd.DataFrame, datasets: Iterable[str]) -> dict[str, int]:
-    """In how many columns, a dataset and a metric each, the recommended detector is above all of
-    :data:`RIVALS` by more than the interval, in how many below one of them, and of how many."""
-    counts = {"above": 0, "below": 0, "columns": 0}
-    for dataset in datasets:
-        for metric in METRICS:
-            ahead = [difference(scores, who, dataset, metric, RECOMMENDED) for who in RIVALS.values()]
-            ahead = [one for one in ahead if one.seeds]
-            counts["columns"] += 1
-            counts["above"] += len(ahead) == len(RIVALS) and all(one.above for one in ahead)
-            counts["below"] += any(one.below for one in ahead)
-    return counts
+def rivals(scores: pd.DataFrame, datasets: Iterable[str]) -> dict[str, Who]:
+    """Those of :data:`RIVALS` that were run on all of the datasets."""
+    metric = next(iter(METRICS))
+    return {
+        title: who
+        for title, who in RIVALS.items()
+        if all(len(values(scores, who, dataset, metric)) for dataset in datasets)
+    }
+
+
+def tally(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[int, int, int]:
+    """In how many columns, a dataset and a metric each, the recommended detector is above all of the rivals
+    that were run there by more than the interval; in how many below one of them; and of how many."""
+    columns = [
+        [difference(scores, who, dataset, metric, RECOMMENDED) for who in rivals(scores, datasets).values()]
+        for dataset in datasets
+        for metric in METRICS
+    ]
+    above = sum(all(one.above for one in ahead) for ahead in columns)
+    return above, sum(any(one.below for one in ahead) for ahead in columns), len(columns)
 
 
 def ahead_figure(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[Figure, str]:
     """How far the recommended detector is above each rival, a panel for each dataset; and in words."""
     said = []
+    drawn = {
+        title: who for title, who in RIVALS.items() if len(values(scores, who, datasets[0], ("image", "ap")))
+    }
     with plt.rc_context(STYLE):
         figure, axes = panels([dataset_title(dataset) for dataset in datasets], 3, 2.6, sharex=False)
         for place, (axis, dataset) in enumerate(zip(axes, datasets, strict=True)):
             axis.axvline(0, lw=1, color=INK)
-            for number, (title, who) in enumerate(RIVALS.items()):
+            for number, (title, who) in enumerate(drawn.items()):
                 found = [difference(scores, who, dataset, metric, RECOMMENDED) for metric in METRICS]
+                if not found[0].seeds:
+                    continue
                 y = [row + 0.22 * (number - 1) for row in range(len(METRICS))]
                 axis.errorbar(
                     [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^"[number],
