@@ -88,8 +88,9 @@ def find_signatures(
     index = np.flatnonzero(np.any([seed.roles == "signature" for seed in seeds], axis=0))
     for batch, embedding in images.batches(index, "signature", masks):
         covered = images.embedder.covered(batch.masks) if batch.masks is not None else None
+        every = np.arange(len(batch.index))
         for of_seed in gathered:
-            chosen = of_seed.seed.subset.select(embedding)
+            chosen = of_seed.seed.chosen(embedding, every)
             of_seed.mean.update(chosen)
             rank = of_seed.ranks[torch.from_numpy(batch.index)].to(images.device)
             for kind, pool in of_seed.pools.items():
@@ -98,7 +99,7 @@ def find_signatures(
         if unnormalised:
             embedding = images.compute(batch.images, normalise=False)
             for of_seed in gathered:
-                of_seed.unnormalised.update(of_seed.seed.subset.select(embedding))
+                of_seed.unnormalised.update(of_seed.seed.chosen(embedding, every))
     _add_clutter(images, gathered, detectors)
     return [of_seed.found(unnormalised) for of_seed in gathered]
 
