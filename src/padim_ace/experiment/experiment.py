@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.backbones import Backbone, fold_batch_norm
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset
@@ -84,7 +84,8 @@ class Experiment:
         if validated:
             self._judged["validation"] = [self.detectors.index(d) for d in validated]
         self.device = torch.device(settings.device)
-        self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
+        folded = fold_batch_norm(backbone.to(self.device), settings.image_size)
+        self.embedder = Embedder(folded, settings.image_size).to(self.device)
         self.images = ImageEmbeddings(
             dataset,
             self.embedder,
