@@ -29,7 +29,7 @@ from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embedding_store import EmbeddingStore, keep_freed_memory
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.provenance import sources
@@ -106,6 +106,7 @@ class Experiment:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
             if self.device.type == "cpu":  # a GPU is faster than a disk
+                keep_freed_memory()
                 if work is not None:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
