@@ -10,6 +10,10 @@
 # The rival is one logistic regression of all classes on the same patches, the mean of each image's. It may weigh each direction of the
 # whitened space for each class, and has an offset; ACE has one direction a class and no offset.
 #
+# Tried on held-out 17° chips, 92 at a time of 275, with 18 of each class to learn from: LACE found the class of 27 %, MI-ACE of 17 %, MI-ACE
+# less the mean of the classes' of 16 %, the logistic regression of 24 %, with a tenth of the penalty of 33 %; one image in ten is chance, and the standard
+# error is 3 %. The class at the image's best patch (27 %) is no better than the mean over the sixteen.
+#
 # :::{admonition} This notebook
 # :class: dropdown note
 # Reads `classes.csv` and the provenance in `results/paper`; writes nothing. Needs no image and no GPU; takes about 5 s.
