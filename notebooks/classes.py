@@ -11,7 +11,7 @@
 # whitened space for each class, and has an offset; ACE has one direction a class and no offset.
 #
 # Tried on held-out 17° chips, 92 at a time of 275, with 18 of each class to learn from: LACE found the class of 27 %, MI-ACE of 17 %, MI-ACE
-# less the mean of the classes' of 16 %, the logistic regression of 24 %, with a tenth of the penalty of 33 %; one image in ten is chance, and the standard
+# less the mean of the classes' of 16 %, the logistic regression of 33 % (24 % with ten times its penalty); one image in ten is chance, and the standard
 # error is 3 %. The class at the image's best patch (27 %) is no better than the mean over the sixteen.
 #
 # :::{admonition} This notebook
