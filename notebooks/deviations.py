@@ -217,7 +217,7 @@ show(
 # %% tags=["hide-input"]
 wide = fill.pivot(index="measure", columns="dataset", values="value").loc[list(deviations.FILL)]
 wide = wide.rename(index=deviations.FILL, columns=dataset_title).rename_axis("Measure").reset_index()
-html_tables.table(wide, "How well the fill is told from background, as fractions.", "fill", ".3f")
+html_tables.table(wide, "How well the fill is told from background, as fractions.", "fill", form=".3f")
 
 # %% [markdown]
 # A high image AUROC on such a benchmark can thus be had without finding a single target, and says nothing by itself about
