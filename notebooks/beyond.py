@@ -84,7 +84,7 @@ display(
 #
 # ## Beside its rivals
 #
-# Ten seeds of the [protocol](#protocols) `scenes`; MH-PatchCore and PatchCore, slow, have the first three. ▼: the recommended detector is
+# Ten seeds of the [protocol](#two-protocols) `scenes`; MH-PatchCore and PatchCore, slow, have the first three. ▼: the recommended detector is
 # above this number by more than the 95 % interval of the paired difference, ▲: below it. A number with neither is not decided.
 
 # %% tags=["hide-input"]

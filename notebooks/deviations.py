@@ -265,7 +265,7 @@ html_tables.table(deviations.clamp_effect(clamp), caption, "clamp")
 #
 # The normal images of MSTAR and SSDD are the anomalous ones with their targets erased, and the paper's split deals the two
 # kinds independently: four of five tested anomalous images have their own background among the images that train. HRSID's
-# tiles share scenes as well. Under the protocol `scenes` ([how roles are dealt](#protocols)) that can't be. What the leak
+# tiles share scenes as well. Under the protocol `scenes` ([how roles are dealt](#two-protocols)) that can't be. What the leak
 # alone does is measured by two arms that test the same images and train on as many: in one no scene of a tested image
 # trains, in the other the normal images of the scenes of tested anomalous images take the place of as many others.
 
