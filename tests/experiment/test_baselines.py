@@ -290,7 +290,7 @@ def test_missing_weights_are_one_line_that_says_what_to_do(no_hub, monkeypatch, 
 
 def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path, monkeypatch):
     monkeypatch.delenv("PADIM_ACE_WEIGHTS", raising=False)
-    frame, missing = baselines.run_baselines(dataset, "speckle", SETTINGS, "make book")
+    frame, missing = baseline_runs.run_baselines(dataset, "speckle", SETTINGS, "make book")
     write_scores(frame, tmp_path / "scores.csv")
     found = read_scores(tmp_path / "scores.csv")
     assert set(found["detector"]) == {"rx", "rx_shared", "cfar"} and list(found.columns) == list(SCORES)

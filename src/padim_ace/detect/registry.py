@@ -57,7 +57,7 @@ SIGNATURES = {
 """The signatures, by name."""
 
 SAR_CHANNELS = {"grey": 4, "peak": 1, "power": 1}
-"""The channels made for SAR: how many each kind has, in their order."""
+"""How many channels each kind of those made for SAR has, in their order."""
 
 CHANNELS: dict[str, tuple[str, ...]] = {
     "network": (),
