@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from data_prep.prepared import COLUMNS
 from padim_ace.detect.backbones import WeightsError, load_backbone
 from padim_ace.experiment import anomalib_baselines as models
-from padim_ace.experiment import baselines, embedding_store, rx, rx_run
+from padim_ace.experiment import baseline_runs, baselines, embedding_store, rx, rx_run
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.protocols import Draw

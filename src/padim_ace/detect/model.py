@@ -180,8 +180,6 @@ class AceModel(nn.Module):
             )
         self.embedder.to(device)
 
-    # fitting
-
     def begin(self) -> None:
         """Forget the normal images of a fit that did not come to its end."""
         self.moments = Moments()
@@ -219,8 +217,6 @@ class AceModel(nn.Module):
         prepared = _signature(self, background, product, signature) if self.detector.has_signature else None
         self.begin()
         self.fitted.keep(background, product, prepared)
-
-    # scoring
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
@@ -267,8 +263,6 @@ class AceModel(nn.Module):
         stages = [getattr(self, f"subset{level}") for level in range(len(self.embedder.sizes))]
         chosen = FeatureSubset(stages, self.embedder.sar).select(embedding)
         return narrow(chosen, self.kept)
-
-    # state
 
     def get_extra_state(self) -> dict[str, Any]:
         """What decides the scores and is no tensor, as plain data."""
