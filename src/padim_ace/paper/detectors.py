@@ -59,7 +59,7 @@ PEERS: list[Detector] = [
 ]
 """What the recommended detector is compared with, of this project's own."""
 DETECTORS: dict[str, list[Detector]] = {
-    "scenes": [*READINGS[:2], PADIM_ACE, *PEERS[1:], *CHANGED.values(), *SUPERVISION],
+    "scenes": [*READINGS[1:2], PADIM_ACE, *PEERS, *CHANGED.values(), *SUPERVISION],
     "paper": [*TABLES, *DEVIATIONS],
     **dict.fromkeys(ARMS, [PADIM, PADIM_ACE]),
 }

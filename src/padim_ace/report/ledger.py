@@ -109,7 +109,6 @@ def draw(frame: pd.DataFrame) -> HTML:
                 "Difference": difference_cell(row),
                 "Verdict": Cell(f"{row.verdict}{why}", title=row.note, kind=kind),
                 "Would decide": row.would_decide or "–",
-                "Equation (1)": row.ours_equation,
                 "Centred": row.ours_centred,
             }
         )
