@@ -3,7 +3,7 @@
 # # Classes: can ACE say which target it is?
 #
 # The paper leaves to future work whether signatures can tell targets apart. Here each class has one, learnt from the
-# classes of whole images: [LACE](#beyond) of the images of the class against those of all others. An image is of the class with the largest mean
+# classes of whole images: [LACE](beyond.ipynb) of the images of the class against those of all others. An image is of the class with the largest mean
 # of $A / \sqrt{N + E}$ over its sixteen patches farthest from the background. On MSTAR the background is fitted on the erased
 # copies of the 17° chips, the signatures are learnt from these chips, and all of the 15° chips are judged: no copy of a judged image trains.
 #

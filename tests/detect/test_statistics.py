@@ -108,7 +108,7 @@ def test_the_statistics_against_spectral_python():
     projections, energy, length = measured(background, x, white[:, None])
     measures = projections[..., 0], energy, length, 50
     scores, filtered = (patch_scores(Detector(name), *measures)[0] for name in ("ace", "linear"))
-    matched = spectral.matched_filter(x[None], target, stats)[0]
+    matched = spectral.matched_filter(x[None], target, stats)
     np.testing.assert_allclose(filtered / length[0].sqrt(), matched)
     np.testing.assert_allclose(scores.sign(), np.sign(matched))
     np.testing.assert_allclose(mahalanobis(energy)[0] ** 2, spectral.rx(x[None], background=stats)[0])

@@ -173,7 +173,10 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
 
 def test_one_pass_under_two_protocols_gives_what_each_gives_alone(dataset, monkeypatch):
     """And embeds every image once, but the signature's a second time for the published code."""
-    judged = {"scenes": [PADIM, RECOMMENDED], "paper": [PADIM, PADIM_ACE, TABLES[1]]}
+    judged = {
+        "scenes": [PADIM, replace(RECOMMENDED, signature="miace")],
+        "paper": [PADIM, PADIM_ACE, TABLES[1]],
+    }
 
     def scored(detectors):
         found = Experiment(
@@ -241,7 +244,7 @@ def test_frame_and_examples(experiment, scores, tmp_path):
     assert frame["value"].between(0, 1).all()
     write_examples(experiment, EXAMPLES, "recommended", tmp_path / "maps.npz", count=3)
     with np.load(tmp_path / "maps.npz") as kept:
-        assert kept["image"].shape == (2, *SIZE) and kept["heat_recommended"].shape == (2, *SIZE)
+        assert kept["image"].shape == (3, *SIZE) and kept["heat_recommended"].shape == (3, *SIZE)
         assert kept["mask"].any((1, 2)).all()
         thresholds = {name: float(kept[f"threshold_{name}"]) for name in EXAMPLES}
     for name, detector in EXAMPLES.items():

@@ -8,6 +8,7 @@ from test_html_tables import Read
 
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import BACKBONES, COVARIANCES
+from padim_ace.experiment.results import read_scores
 from padim_ace.paper import published
 from padim_ace.paper.detectors import DETECTORS
 from padim_ace.report import figures, ledger, tables
@@ -95,7 +96,7 @@ def test_a_setting_that_was_not_run_has_one_line_and_says_why():
 def test_weights_that_stand_in_are_named_in_the_table_and_in_the_ledger():
     others = rows("dfm", [0.7, 0.8], dataset="ssdd_kmeans", backbone="resnet50_keras")
     scores = pd.concat([SCORES, others])
-    found = tables.compare(tables.table_settings(1), scores, "ssdd_kmeans", PAPER, 1)
+    found = tables.compare(tables.table_settings(1), scores, "ssdd_kmeans", published=PAPER, number=1)
     dfm = found[(found["label"] == "DFM") & (found["level"] == "image")].iloc[0]
     assert dfm["mean"] == pytest.approx(75) and dfm["paper_mean"] > 0 and dfm["verdict"] != "not run"
     assert dfm["backbone"] == "resnet50_keras" and "Keras" in dfm["note"]
@@ -106,7 +107,7 @@ def test_weights_that_stand_in_are_named_in_the_table_and_in_the_ledger():
     )
     assert number["ours"] == pytest.approx(75) and "Keras" in number["note"]
     timms = pd.concat([scores, others.assign(backbone="resnet50", value=0.9)])  # these are the paper's
-    found = tables.compare(tables.table_settings(1), timms, "ssdd_kmeans", PAPER, 1)
+    found = tables.compare(tables.table_settings(1), timms, "ssdd_kmeans", published=PAPER, number=1)
     dfm = found[(found["label"] == "DFM") & (found["level"] == "image")].iloc[0]
     assert dfm["mean"] == pytest.approx(90) and dfm["backbone"] == "resnet50" and not dfm["note"]
 
@@ -115,7 +116,9 @@ def test_networks_that_were_never_trained_stand_beside_those_that_were():
     scores = pd.concat(
         [rows(d, [0.6], dataset="hrsid", backbone="mobilevit_xs_random") for d in (PADIM, Detector())]
     )
-    found = tables.compare(tables.table_settings(2), scores, "hrsid", PAPER, 2).query("level == 'image'")
+    found = tables.compare(tables.table_settings(2), scores, "hrsid", published=PAPER, number=2).query(
+        "level == 'image'"
+    )
     labels = found["label"].tolist()
     assert labels[labels.index("MobileViT") :] == ["MobileViT", *["MobileViT, random weights"] * 2]
     assert found["mean"].iloc[-2:].tolist() == [60, 60] and found["paper_mean"].iloc[-2:].isna().all()
@@ -249,7 +252,8 @@ def test_numbers_of_the_prose_are_those_of_the_table():
 
 
 def test_every_name_in_the_prose_has_a_number():
-    numbers = ledger.numbers(PAPER, SCORES, ROOT / "results/paper")
+    folder = ROOT / "results/paper"
+    numbers = ledger.numbers(PAPER, read_scores(folder), folder)
     prose = "".join(path.read_text() for path in (ROOT / "book").glob("*.md"))
     named = {part.partition("}}")[0].strip() for part in prose.split("{{")[1:]}
     assert named and named <= set(numbers)

@@ -97,8 +97,7 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             n_features: how many of the stages' channels to keep, by default 100.
             pre_processor: by default resizes to 256 x 256 (:meth:`configure_pre_processor` makes one for
                 another size). The model normalises as its backbone wants it, unless the pre-processor does.
-            post_processor: by default :class:`padim_ace.anomalib.processing.AcePostProcessor`, or anomalib's
-                for the statistics ``padim`` and ``linear``, whose scores are not bounded.
+            post_processor: by default :class:`padim_ace.anomalib.processing.AcePostProcessor`.
             evaluator: by default anomalib's image and pixel AUROC and F1.
             visualizer: by default anomalib's.
             preset: ``paper`` (``ace``, ``patch``, ``full``, ``mean``, ``network``, 4), ``recommended``
@@ -142,8 +141,6 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
         }
         detector = _detector(preset, {name: value for name, value in chosen.items() if value is not None})
         source = _source(signature_images, signature_masks, detector)
-        if not detector.bounded and post_processor is True:
-            post_processor = PostProcessor()  # the default is made for scores in [-1, 1]
         # what loggers and checkpoints keep of the arguments has to be plain data
         signature_images = str(signature_images) if isinstance(source, SignatureFolder) else None
         signature_masks = None if signature_masks is None else str(signature_masks)

@@ -33,11 +33,14 @@ VEHICLE = {(level.replace("pixel", "vehicle"), metric): title for (level, metric
 """The same, with the vehicle's own mask as the truth of pixels."""
 Who = Detector | str
 """A detector of ours, or the name of a baseline."""
-RIVALS: dict[str, Who] = {"PaDiM": PADIM, "RX": "rx", "MH-PatchCore": "mhpatchcore"}
+RIVALS: dict[str, Who] = {"PaDiM": PADIM, "RX": "rx", "CA-CFAR": "cfar", "MH-PatchCore": "mhpatchcore"}
 """Those that the recommended detector is to beat."""
 COMPARED: dict[str, tuple[Who, str]] = {
     "recommended": (RECOMMENDED, "image labels"),
-    **{title: (who, "normal images") for title, who in RIVALS.items()},
+    **{
+        title: (who, "nothing" if title in ("RX", "CA-CFAR") else "normal images")
+        for title, who in RIVALS.items()
+    },
     "PatchCore": ("patchcore", "normal images"),
     "PaDiM-ACE, as meant": (PADIM_ACE, "image labels"),
 }
@@ -48,7 +51,6 @@ OTHERS: dict[str, tuple[Who, str]] = {
     "logistic regression": (LOGISTIC, "image labels"),
     "masked signature": (CHANGED["masked signature"], "masks"),
     "RX, one background": ("rx_shared", "normal images"),
-    "CA-CFAR": ("cfar", "nothing"),
     "DFM": ("dfm_resnet18", "normal images"),
     "FRE": ("fre_resnet18", "normal images"),
 }
@@ -115,32 +117,45 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
 
 
-def tally(scores: pd.DataFrame, datasets: Iterable[str]) -> dict[str, int]:
-    """In how many columns, a dataset and a metric each, the recommended detector is above all of
-    :data:`RIVALS` by more than the interval, in how many below one of them, and of how many."""
-    counts = {"above": 0, "below": 0, "columns": 0}
-    for dataset in datasets:
-        for metric in METRICS:
-            ahead = [difference(scores, who, dataset, metric, RECOMMENDED) for who in RIVALS.values()]
-            ahead = [one for one in ahead if one.seeds]
-            counts["columns"] += 1
-            counts["above"] += len(ahead) == len(RIVALS) and all(one.above for one in ahead)
-            counts["below"] += any(one.below for one in ahead)
-    return counts
+def rivals(scores: pd.DataFrame, datasets: Iterable[str]) -> dict[str, Who]:
+    """Those of :data:`RIVALS` that were run on all of the datasets."""
+    metric = next(iter(METRICS))
+    return {
+        title: who
+        for title, who in RIVALS.items()
+        if all(len(values(scores, who, dataset, metric)) for dataset in datasets)
+    }
+
+
+def tally(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[int, int, int]:
+    """In how many columns, a dataset and a metric each, the recommended detector is above all of the rivals
+    that were run there by more than the interval; in how many below one of them; and of how many."""
+    columns = [
+        [difference(scores, who, dataset, metric, RECOMMENDED) for who in rivals(scores, datasets).values()]
+        for dataset in datasets
+        for metric in METRICS
+    ]
+    above = sum(all(one.above for one in ahead) for ahead in columns)
+    return above, sum(any(one.below for one in ahead) for ahead in columns), len(columns)
 
 
 def ahead_figure(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[Figure, str]:
     """How far the recommended detector is above each rival, a panel for each dataset; and in words."""
     said = []
+    drawn = {
+        title: who for title, who in RIVALS.items() if len(values(scores, who, datasets[0], ("image", "ap")))
+    }
     with plt.rc_context(STYLE):
         figure, axes = panels([dataset_title(dataset) for dataset in datasets], 3, 2.6, sharex=False)
         for place, (axis, dataset) in enumerate(zip(axes, datasets, strict=True)):
             axis.axvline(0, lw=1, color=INK)
-            for number, (title, who) in enumerate(RIVALS.items()):
+            for number, (title, who) in enumerate(drawn.items()):
                 found = [difference(scores, who, dataset, metric, RECOMMENDED) for metric in METRICS]
-                y = [row + 0.22 * (number - 1) for row in range(len(METRICS))]
+                if not found[0].seeds:
+                    continue
+                y = [row + 0.2 * (number - 1.5) for row in range(len(METRICS))]
                 axis.errorbar(
-                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^"[number],
+                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^D"[number],
                     ms=4.5, lw=1.3, capsize=2, color=COLOURS[number], label=f"above {title}",
                 )  # fmt: skip
                 listed = ", ".join(
