@@ -40,7 +40,8 @@ folder = Path(results)
 scores = read_scores(folder)
 paper = read_published(Path(published))
 fill, clamp, histograms = (
-    pd.read_csv(folder / f"{name}.csv", keep_default_na=False, dtype={"smoothing": str}) for name in ("fill", "clamp", "histograms")
+    pd.read_csv(folder / f"{name}.csv", keep_default_na=False, dtype={"smoothing": str})
+    for name in ("fill", "clamp", "histograms")
 )
 clamp, histograms = (rows[rows["backbone"] == backbone] for rows in (clamp, histograms))
 
