@@ -50,7 +50,7 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "fill_visibility", "use_your_own"]
+PAGES = [*SHOWN, "fill_visibility", "try_it", "use_your_own"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -278,6 +278,20 @@ rule use_your_own:
             backbone=FIRST,
             every=config["use_your_own"]["every"],
         ),
+    threads: 2
+    shell:
+        RUN
+
+
+rule try_it:
+    input:
+        **common("try_it"),
+    output:
+        model=f"{BUILD}/try_it/weights/onnx/model.onnx",
+        told=f"{BUILD}/try_it/try_it.json",
+        page=f"{BUILD}/notebooks/try_it.ipynb",
+    params:
+        values=given(out=f"{BUILD}/try_it"),
     threads: 2
     shell:
         RUN
