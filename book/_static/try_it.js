@@ -7,7 +7,6 @@ const tryIt = async (widget, base) => {
   if (location.protocol === "file:")
     return say("A page opened as a file can't load a model: serve the book's folder (python -m http.server) and open it there.");
   const fitted = await (await fetch(`${base}try_it.json`)).json();
-  const exponent = (index) => Math.log10(fitted.rates[index]).toFixed(1);
   let session, shown; // shown: the image on the canvas, what is known of it, and its scores once they are there
 
   const start = async () => {
@@ -78,7 +77,8 @@ const tryIt = async (widget, base) => {
   };
 
   const draw = () => {
-    rate.innerHTML = `10<sup>${exponent(slider.value).replace("-", "−")}</sup>`;
+    const share = fitted.rates[slider.value];
+    rate.innerHTML = `10<sup>−${(-Math.log10(share)).toFixed(1)}</sup>, ${(share * 256 ** 2).toPrecision(2) / 1} pixels of an image`;
     if (!shown?.scores) return;
     const { bitmap, name, ships = [] } = shown;
     for (const canvas of [picture, heat]) canvas.height = Math.round((512 * bitmap.height) / bitmap.width);
@@ -102,14 +102,13 @@ const tryIt = async (widget, base) => {
       const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
         throw new Error("expected an image that this browser shows (PNG, JPEG, WebP), found another file; convert it");
       });
-      say(session ? `${name}: working …` : `${name}: loading the model (18 MB, once) …`);
+      say(session ? `${name}: working …` : `${name}: loading the detector …`);
       session ??= await start();
       say(`${name}: working …`);
       await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
       const begun = performance.now();
       const { anomaly_map: map } = await session.model.run({ input: new session.ort.Tensor("float32", ...pixels(bitmap)) });
       const highest = map.data.reduce((a, b) => Math.max(a, b));
-      if (!Number.isFinite(highest)) throw new Error("expected an image with some texture, found one without; take another");
       const [rows, columns] = map.dims.slice(-2);
       const seconds = (performance.now() - begun) / 1000;
       shown = { bitmap, name, ships, scores: map.data, rows, columns, highest, seconds };

@@ -1,5 +1,6 @@
 """The book as a reader gets it. Tests on its pages need `make book` to have been run; the others do not."""
 
+import base64
 import http.server
 import json
 import re
@@ -9,8 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import cv2
 import nbformat
+import numpy as np
 import pytest
+import try_it
+from scipy import ndimage
 
 import book
 
@@ -372,6 +377,7 @@ def read(chromium):
 
 
 LOOKED_AT = ["index", "method", "table_1", "table_demo", "ledger", "rerun", "localisation_demo_sea", "search"]
+LOOKED_AT += ["try_it"] * (book.HTML / "try_it.html").is_file()
 
 
 @seen
@@ -508,3 +514,90 @@ def test_axe_has_no_serious_complaint(read, name, theme):
         if complaint["impact"] in ("serious", "critical")
     ]
     assert not serious, json.dumps(serious, indent=1)
+
+
+# --- the chapter that runs the detector in the browser ---
+
+TRIED = (book.HTML / "try_it.html").is_file()
+tried = pytest.mark.skipif(not TRIED, reason="try_it.html: expected in the book, found none; build with npm")
+MADE = book.HTML / "_static/try_it"
+
+
+@pytest.fixture
+def page_with(read, tmp_path):
+    """Open the chapter, give it a file as a reader would, and wait for what it says."""
+
+    def give(name, content, drop=False):
+        page = read("try_it")
+        (tmp_path / name).write_bytes(content)
+        page.locator("#try-it input[type=file]").wait_for()
+        if drop:
+            data = page.evaluate_handle(
+                "([name, text]) => { const data = new DataTransfer(); data.items.add("
+                "new File([Uint8Array.from(atob(text), (c) => c.charCodeAt())], name)); return data; }",
+                [name, base64.b64encode(content).decode()],
+            )
+            page.dispatch_event("#try-it", "drop", {"dataTransfer": data})
+        else:
+            page.set_input_files("#try-it input[type=file]", tmp_path / name)
+        page.wait_for_selector("#try-it[aria-busy=false]", timeout=60_000)
+        return page
+
+    return give
+
+
+@pytest.fixture(scope="module")
+def speckle():
+    """An image of another size than the detector's, in colour, with a bright patch."""
+    image = 40 * np.random.default_rng(0).rayleigh(size=(200, 310, 3)).clip(0, 6)
+    image[90:100, 120:150] = (250, 240, 230)
+    return image.astype(np.uint8)
+
+
+@seen
+@tried
+def test_a_dropped_image_is_scored_as_torch_scores_it(page_with, chromium, speckle):
+    import torch
+
+    from padim_ace import PadimAce
+
+    page = page_with("mine.png", cv2.imencode(".png", speckle[..., ::-1])[1].tobytes(), drop=True)
+    assert page.locator("#try-it .said").inner_text().startswith("mine.png: ")
+    size = {"pre_processor": PadimAce.configure_pre_processor((256, 256))}
+    model = PadimAce("tf_efficientnet_lite0", pre_trained=False, preset="recommended", **size).eval()
+    model.model.load_state_dict(torch.load(next((ROOT / "build").glob("*/try_it/model.pt"))))
+    batch = model.pre_processor.transform(torch.from_numpy(speckle).permute(2, 0, 1)[None] / 255)
+    expected = model.model(batch).anomaly_map[0, 0].numpy()
+    found = np.array(page.evaluate("[...document.querySelector('#try-it').scores]")).reshape(256, 256)
+    assert np.abs(found - expected).max() < 1e-3 * expected.max()
+    assert all(url.startswith((chromium.address, "data:", "blob:")) for url in page.requests)
+    assert page.said == []
+
+
+@seen
+@tried
+def test_boxes_are_the_parts_above_the_sliders_threshold(page_with):
+    told = json.loads((MADE / "try_it.json").read_text())
+    page = page_with("sample.png", (MADE / "sample4.png").read_bytes())
+    scores = np.array(page.evaluate("[...document.querySelector('#try-it').scores]")).reshape(256, 256)
+    slider, counts = page.locator("#try-it input[type=range]"), []
+    for key in ("Home", "PageUp", "ArrowLeft", "End"):
+        slider.press(key)
+        threshold = told["thresholds"][int(slider.input_value())]
+        counts.append(ndimage.label(scores > threshold)[1])
+        assert re.search(r": (\d+) box", page.locator("#try-it .said").inner_text())[1] == str(counts[-1])
+    assert len(set(counts)) > 1
+
+
+@seen
+@tried
+def test_what_cannot_be_scored_is_said_in_words(page_with):
+    page = page_with("notes.txt", b"no image")
+    assert "notes.txt: expected an image" in page.locator("#try-it .said").inner_text()
+    assert page.locator("#try-it .seen").is_hidden() and page.said == []
+
+
+@tried
+def test_the_detector_in_the_browser_is_light_and_of_simulated_images():
+    sizes = {path.name: path.stat().st_size for path in MADE.iterdir()}
+    assert {"model.onnx", *try_it.RUNTIME} < set(sizes) and sum(sizes.values()) < 30e6
