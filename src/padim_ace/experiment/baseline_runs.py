@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from padim_ace.detect.backbones import WeightsError
@@ -41,8 +43,10 @@ def run_baselines(
     return pd.concat(frames), pd.DataFrame(sorted(missing), columns=list(NOT_RUN))
 
 
-def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.DataFrame:
-    """The rivals' rows of ``scores.csv``, with scenes apart and, where the paper has their numbers, as there.
+def run_rivals(
+    dataset: PreparedDataset, name: str, settings: Settings, rivals: Sequence[str]
+) -> pd.DataFrame:
+    """Some rivals' rows of ``scores.csv``, with scenes apart and, where the paper has their numbers, as there.
 
     Those that take the same layers share what the network says.
 
@@ -56,7 +60,8 @@ def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.Da
             (["fre_resnet18"], ["scenes"]),
             (["mhpatchcore", "patchcore"], ["scenes"]),
         )
-        for detector, backbone, tally in models.run_peers(dataset, settings, together, protocols)
+        if (run := [rival for rival in together if rival in rivals])
+        for detector, backbone, tally in models.run_peers(dataset, settings, run, protocols)
     ]
     return pd.concat(frames)
 
