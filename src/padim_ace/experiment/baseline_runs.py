@@ -46,7 +46,7 @@ def run_baselines(
 def run_rivals(
     dataset: PreparedDataset, name: str, settings: Settings, rivals: Sequence[str]
 ) -> pd.DataFrame:
-    """Rows of ``scores.csv`` of some rivals, with scenes apart and, where the paper has their numbers, as there.
+    """Rows of ``scores.csv`` of rivals, with scenes apart and, where the paper has their numbers, as there.
 
     Those that take the same layers share what the network says.
 
