@@ -35,12 +35,9 @@ class WeightsError(RuntimeError):
 class Weights:
     """Where a backbone's weights came from."""
 
-    source: str
-    """``folder``, ``package``, ``hub`` or ``random``."""
-    name: str
-    """The file's name, or timm's name and tag."""
-    path: Path | None
-    """The file read, if it is known."""
+    source: str  #: ``folder``, ``package``, ``hub`` or ``random``
+    name: str  #: The file's name, or timm's name and tag
+    path: Path | None  #: The file read, if it is known
 
 
 class Backbone(nn.Module):
@@ -59,10 +56,8 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
         info: Any = model.feature_info
-        self.channels: list[int] = list(info.channels())
-        """Channels of each stage, fine to coarse."""
-        self.layers: list[str] = list(info.module_name())
-        """timm's names of the stages, fine to coarse."""
+        self.channels: list[int] = list(info.channels())  #: Channels of each stage, fine to coarse
+        self.layers: list[str] = list(info.module_name())  #: timm's names of the stages, fine to coarse
         self.eval()
 
     def train(self, mode: bool = True) -> Backbone:
@@ -193,8 +188,7 @@ def _finish(name: str, spec: BackboneSpec, model: nn.Module, weights: Weights) -
     return Backbone(name, spec, model, weights).to(memory_format=torch.channels_last)
 
 
-Found = tuple[nn.Module, Weights] | str
-"""A model with its weights, or why there is none."""
+Found = tuple[nn.Module, Weights] | str  #: A model with its weights, or why there is none
 
 
 def _from_folder(spec: BackboneSpec, size: dict) -> Found:

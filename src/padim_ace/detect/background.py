@@ -124,13 +124,10 @@ class Background:
     """
 
     mean: Means
-    covariance: BlockRows | None
-    """None where only the whitening is kept."""
+    covariance: BlockRows | None  #: None where only the whitening is kept
     whitening: BlockRows
-    samples: int = 0
-    """Embeddings that each covariance was estimated from."""
-    kept: Int[Tensor, " kept"] | None = None
-    """Which features of the finest stage it is of; all, if None."""
+    samples: int = 0  #: Embeddings that each covariance was estimated from
+    kept: Int[Tensor, " kept"] | None = None  #: Which features of the finest stage it is of; all, if None
 
     def narrow(self, embedding: Embedding) -> Embedding:
         """The features that it is of."""

@@ -27,8 +27,7 @@ from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 
 LEVELS = {"pixel": "mask", "vehicle": "vehicle"}
 """The truths that maps are judged by, and the column of the manifest that names the mask of each."""
-AHEAD = 2
-"""Batches that are decoded, or in work, beyond the one that is asked for."""
+AHEAD = 2  #: Batches that are decoded, or in work, beyond the one that is asked for
 _NEEDED = (
     ("train", False),
     ("signature", True),
@@ -205,12 +204,9 @@ def in_unit_range(
 class Batch:
     """Images decoded together."""
 
-    index: np.ndarray
-    """Their rows in the manifest, those that the caller knew first."""
-    images: Float[Tensor, "unknown 1 row column"]
-    """Those that the caller did not know."""
-    masks: dict[str, Bool[Tensor, "batch row column"]]
-    """By their level."""
+    index: np.ndarray  #: Their rows in the manifest, those that the caller knew first
+    images: Float[Tensor, "unknown 1 row column"]  #: Those that the caller did not know
+    masks: dict[str, Bool[Tensor, "batch row column"]]  #: By their level
 
 
 def batches(

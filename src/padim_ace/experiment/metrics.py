@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 BINS = 2**16
-FPR_LIMIT = 0.3
-"""AUPRO's part of the curve."""
+FPR_LIMIT = 0.3  #: AUPRO's part of the curve
 
 
 @dataclass
@@ -26,10 +25,8 @@ class Truth:
     """The ground truth of a batch of images."""
 
     masks: Bool[Tensor, "image row column"]
-    weights: Float[Tensor, "image row column"]
-    """1 / (size of its region) at each positive pixel, else 0."""
-    regions_of: Int[np.ndarray, " image"]
-    """How many regions each image has (8-connected)."""
+    weights: Float[Tensor, "image row column"]  #: 1 / (size of its region) at each positive pixel, else 0
+    regions_of: Int[np.ndarray, " image"]  #: How many regions each image has (8-connected)
 
     @classmethod
     def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> Truth:
@@ -158,12 +155,9 @@ def _on_cpu(key: Tensor) -> bool:
     return key.device.type == "cpu"
 
 
-_STEPS = BINS / 2 - 0.01
-"""Bins per unit of a bounded score."""
-_DROPPED = 14
-"""Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left."""
-_SMALLEST = (127 - 32) << 9
-"""The leading bits of 2⁻³²."""
+_STEPS = BINS / 2 - 0.01  #: Bins per unit of a bounded score
+_DROPPED = 14  #: Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left
+_SMALLEST = (127 - 32) << 9  #: The leading bits of 2⁻³²
 
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
