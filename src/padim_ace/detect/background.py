@@ -87,9 +87,8 @@ class Moments:
 
     def _require(self, images: int) -> None:
         if self.count < images:
-            raise ValueError(
-                f"background: expected at least {images} normal images, found {self.count}; add images"
-            )
+            said = f"expected at least {images} normal images, found {self.count}"
+            raise ValueError(f"background: {said}; add images")
 
     def state(self) -> dict:
         """What a checkpoint stores; :meth:`from_state` takes it back."""

@@ -114,14 +114,13 @@ class Experiment:
                 self.images.store = EmbeddingStore(len(self.dataset), work)
             key = self._key()
             fit, signature = (work and work / f"{name}.pt" for name in ("fit", "signature"))
-            found = resumed(fit, key, self.device, self._fit_pass)
-            for run, moments in zip(self.runs, found, strict=True):
+            for run, moments in zip(self.runs, resumed(fit, key, self.device, self._fit_pass), strict=True):
                 run.moments = Moments.from_state(moments)
             self._fit_backgrounds()
             if any(d.has_signature for d in self.detectors):
-                found = resumed(signature, key, self.device, self._signature_pass)
-                for run, signatures in zip(self.runs, found, strict=True):
-                    run.signatures = SignatureSet(**signatures) if signatures else None
+                signatures = resumed(signature, key, self.device, self._signature_pass)
+                for run, found in zip(self.runs, signatures, strict=True):
+                    run.signatures = SignatureSet(**found) if found else None
             self._score_pass()
             self.images.store = EmbeddingStore(0)
             return self.tally
