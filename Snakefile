@@ -22,13 +22,13 @@ BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 FIRST = config["backbones"][0]
-BESIDE = ["not_run", "supervision", "validation", "clamp", "histograms", "classes"]  # tables that each run writes
+BESIDE = ["not_run", "supervision", "validation", "clamp", "classes", "fill"]  # tables that each run writes
 
 # What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
 # module that only draws: all that follows from it would be too.
 MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
 PEERS = [f"src/padim_ace/experiment/{name}.py" for name in ("anomalib_baselines", "dataset", "metrics", "protocols")]
-ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines", "fill_visibility"], MEASURE)
+ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines"], MEASURE)
 SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "data_prep"]
 
 
@@ -52,7 +52,7 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "fill_visibility", "use_your_own"]
+PAGES = [*SHOWN, "use_your_own"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -93,7 +93,7 @@ localrules:
 rule all:
     input:
         "book/_build/html/index.html",
-        expand(f"{RESULTS}/{{name}}", name=["scores.csv", "provenance.json", "seeds.json", "fill.csv"]),
+        expand(f"{RESULTS}/{{name}}", name=["scores.csv", "provenance.json", "seeds.json"]),
         expand(f"{RESULTS}/{{name}}.csv", name=BESIDE),
         expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=DATASETS),
         expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS),
@@ -232,27 +232,10 @@ rule collect:
         collect([Path(path).parent for path in input.scores], Path(output.scores).parent)
 
 
-rule fill_visibility:
-    input:
-        **common("fill_visibility"),
-        manifests=expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=config["erased"]),
-    output:
-        fill=f"{RESULTS}/fill.csv",
-        page=f"{BUILD}/notebooks/fill_visibility.ipynb",
-    params:
-        values=given(
-            prepared=[f"{BUILD}/prepared/{dataset}" for dataset in config["erased"]],
-            results=RESULTS,
-        ),
-    threads: 1
-    shell:
-        RUN
-
-
 def shown(wildcards):
     """The results of a page's profile: those of this run if it is the one being built, else what is committed."""
     profile = SHOWN[wildcards.page]["profile"]
-    names = ["scores.csv", "provenance.json", "seeds.json", "fill.csv", *(f"{name}.csv" for name in BESIDE)]
+    names = ["scores.csv", "provenance.json", "seeds.json", *(f"{name}.csv" for name in BESIDE)]
     paths = [f"results/{profile}/{name}" for name in names]
     rivals = [f"results/{profile}/rivals.{kind}" for kind in ("csv", "json")]
     return [path for path in paths + rivals if Path(path).is_file() or (profile == PROFILE and path in paths)]

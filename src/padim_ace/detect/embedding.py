@@ -26,8 +26,7 @@ class FeatureSubset:
     """The network's channels that a seed keeps, coarse to fine; the order of features in an embedding."""
 
     stages: list[Int[Tensor, " _feature"]]
-    sar: bool = False
-    """Whether all SAR channels follow the features of the finest stage."""
+    sar: bool = False  #: Whether all SAR channels follow the features of the finest stage
 
     @classmethod
     def draw(cls, channels: Sequence[int], features: int, seed: int) -> FeatureSubset:

@@ -19,14 +19,11 @@ from torch.nn import functional as F
 
 from padim_ace.detect.pyramid import Embedding
 
-CANDIDATES = 16
-"""Patches of each image that may be targets, or be taken for them."""
+CANDIDATES = 16  #: Patches of each image that may be targets, or be taken for them
 PENALTY = 1e-3
 """Weight of the squared length in :func:`lace`: it keeps what few images teach close to their mean."""
-STARTS = 64
-"""Images whose farthest patch :func:`miace` tries as its start."""
-ROUNDS = 100
-"""At most so many steps of an optimiser; signatures are found in 10 to 60."""
+STARTS = 64  #: Images whose farthest patch :func:`miace` tries as its start
+ROUNDS = 100  #: At most so many steps of an optimiser; signatures are found in 10 to 60
 
 Direction = Float[Tensor, " feature"]
 Bags = Float[Tensor, "_image patch feature"]

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from padim_ace.detect.detector import Detector
 
-TOLERANCE = 0.05
-"""The part of a target's energy that may lie in any direction (:func:`tolerant`)."""
+TOLERANCE = 0.05  #: The part of a target's energy that may lie in any direction (:func:`tolerant`)
 
 
 def mahalanobis(energy: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -29,32 +29,27 @@ from tqdm.auto import tqdm
 from padim_ace.detect.backbones import WeightsError, load_backbone
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embeddings import EmbeddingStore
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
-Model = Any
-"""An anomalib model. Its class is imported where it is made, for that takes ten seconds."""
+Model = Any  #: An anomalib model. Its class is imported where it is made, for that takes ten seconds.
 RESNET50 = "timm/resnet50.a1_in1k"
 KERAS = "resnet50.keras_in1k"
 CLIP = "timm/vit_base_patch16_plus_clip_240.laion400m_e31"
-BATCH = 32
-"""Images in a training step: anomalib's default."""
+BATCH = 32  #: Images in a training step: anomalib's default
 
 
 @dataclass(frozen=True)
 class Peer:
     """One of anomalib's detectors that are fitted to normal images."""
 
-    model: str
-    """Its class in ``anomalib.models``."""
+    model: str  #: Its class in ``anomalib.models``
     layers: tuple[str, ...] = ("layer3",)
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Those that are not anomalib's defaults."""
-    steps: int = 0
-    """Of the optimiser, where there is one."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)  #: Those that are not anomalib's defaults
+    steps: int = 0  #: Of the optimiser, where there is one
     images: int = 2**31
     """That train at most, at equal steps: patches of more take hours, and all at once too much memory."""
 

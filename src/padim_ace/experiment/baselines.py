@@ -13,13 +13,10 @@ class Baseline:
     """A detector that is not this project's own."""
 
     title: str
-    about: str = ""
-    """What sets it apart from others of the same title."""
-    backbone: str = ""
-    """What stands in the column ``backbone`` of its scores."""
+    about: str = ""  #: What sets it apart from others of the same title
+    backbone: str = ""  #: What stands in the column ``backbone`` of its scores
     backbone_title: str = ""
-    smoothing: str = ""
-    """What stands in the column ``smoothing`` of its scores, where a page names no other."""
+    smoothing: str = ""  #: What stands in the column ``smoothing`` of its scores, where a page names no other
     rival: bool = False
     """Whether it is so slow that it has a run of its own, of fewer seeds (``make rivals``)."""
 

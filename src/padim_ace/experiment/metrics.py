@@ -1,7 +1,7 @@
 """Detection metrics that stream: a histogram of scores takes the place of the scores.
 
-A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off by at most
-:meth:`Histogram.auroc_error`, in practice by far less.
+A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off by at most half the chance
+that a normal and an anomalous score share one, in practice by far less.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 BINS = 2**16
-FPR_LIMIT = 0.3
-"""AUPRO's part of the curve."""
+FPR_LIMIT = 0.3  #: AUPRO's part of the curve
 
 
 @dataclass
@@ -26,10 +25,8 @@ class Truth:
     """The ground truth of a batch of images."""
 
     masks: Bool[Tensor, "image row column"]
-    weights: Float[Tensor, "image row column"]
-    """1 / (size of its region) at each positive pixel, else 0."""
-    regions_of: Int[np.ndarray, " image"]
-    """How many regions each image has (8-connected)."""
+    weights: Float[Tensor, "image row column"]  #: 1 / (size of its region) at each positive pixel, else 0
+    regions_of: Int[np.ndarray, " image"]  #: How many regions each image has (8-connected)
 
     @classmethod
     def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> Truth:
@@ -82,7 +79,7 @@ class Histogram:
 
     def _add(self, key: Tensor, every: Int[Tensor, " bin"], truth: Truth) -> None:
         """Add pixels by their bins; ``every`` counts them all."""
-        if _on_cpu(key):
+        if key.device.type == "cpu":
             places, weights = truth.positives
             found = key.flatten()[places].long() + BINS // 2
             positive = torch.bincount(found, minlength=BINS)
@@ -117,11 +114,6 @@ class Histogram:
         _require_both("pixel", bool(self._finite), int(false[-1]), int(true[-1]))
         return false, true
 
-    def auroc_error(self) -> float:
-        """The most by which :func:`auroc` can be off: half the chance that a pair shares a bin."""
-        negative, positive = self.negative.double(), self.positive.double()
-        return float((negative * positive).sum() / (negative.sum() * positive.sum()) / 2)
-
     def metrics(self) -> dict[str, float]:
         """All metrics: ``auroc``, ``ap``, ``f1`` (the best) and, where there are regions, ``aupro``."""
         false, true = self.curve()
@@ -142,7 +134,7 @@ def count(
     """Add the same pixels to histograms of one kind, each by a truth of its own; all are counted once."""
     finite = torch.isfinite(scores.sum())  # many times as fast as asking each pixel
     key = _linear_key(scores) if histograms[0].bounded else _floating_key(scores)
-    if _on_cpu(key):  # OpenCV counts 16-bit values seven times as fast as ``bincount``
+    if key.device.type == "cpu":  # OpenCV counts 16-bit values seven times as fast as ``bincount``
         unsigned = key.numpy().view(np.uint16).reshape(1, -1)  # which is what it takes them for
         counts = cv2.calcHist([unsigned], [0], None, [BINS], [0, BINS]).ravel()
         every = torch.from_numpy(np.roll(counts, BINS // 2)).long()
@@ -154,16 +146,9 @@ def count(
         histogram._add(key, every, truth)
 
 
-def _on_cpu(key: Tensor) -> bool:
-    return key.device.type == "cpu"
-
-
-_STEPS = BINS / 2 - 0.01
-"""Bins per unit of a bounded score."""
-_DROPPED = 14
-"""Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left."""
-_SMALLEST = (127 - 32) << 9
-"""The leading bits of 2⁻³²."""
+_STEPS = BINS / 2 - 0.01  #: Bins per unit of a bounded score
+_DROPPED = 14  #: Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left
+_SMALLEST = (127 - 32) << 9  #: The leading bits of 2⁻³²
 
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:

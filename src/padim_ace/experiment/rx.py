@@ -27,12 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-NEIGHBOURHOOD = 5
-"""Side of the neighbourhood, in pixels."""
+NEIGHBOURHOOD = 5  #: Side of the neighbourhood, in pixels
 GUARD = 65
 """Side of the square left out around a pixel, in pixels; about nine in ten of SSDD's training targets fit."""
-OUTER = 97
-"""Side of the square whose pixels, less the guard, are the local background."""
+OUTER = 97  #: Side of the square whose pixels, less the guard, are the local background
 QUANTISATION = (1 / 255) ** 2 / 12
 """Variance that rounding to 8 bits adds to a grey level in [0, 1]; it keeps covariances invertible."""
 

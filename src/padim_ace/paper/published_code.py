@@ -34,7 +34,7 @@ from padim_ace.detect.pyramid import (
     project,
     quadratic_form,
 )
-from padim_ace.experiment.convention import Convention
+from padim_ace.experiment.scorer import Convention
 
 DEVIATIONS = {
     "D1": "whitens with Σ^(+1/2): the precision is passed where the covariance belongs",
