@@ -86,7 +86,7 @@ class PreparedDataset:
         roles = self._paper_roles(generator) if protocol == "paper" else self._scene_roles(generator)
         if protocol in ARMS:
             roles = self._arm(roles, generator, protocol == "twins")
-        for role, anomalous in _NEEDED + ([] if protocol in ARMS else _VALIDATION):
+        for role, anomalous in ([] if protocol in ARMS else _VALIDATION) + _NEEDED:
             if not ((roles == role) & (self.anomalous == anomalous)).any():
                 kind = "anomalous" if anomalous else "normal"
                 advice = "add images" if protocol == "paper" else "add images of other scenes"
