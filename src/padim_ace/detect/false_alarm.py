@@ -47,11 +47,7 @@ NODES, LEFT_OUT = 128, 1e-18
 
 
 def false_alarm_rate(
-    statistic: str,
-    threshold: float | np.ndarray,
-    features: int,
-    samples: float,
-    pooled: bool = False,
+    statistic: str, threshold: float | np.ndarray, features: int, samples: float, pooled: bool = False
 ) -> np.ndarray:
     """The chance that a patch of background scores above each threshold.
 

@@ -28,8 +28,8 @@ from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 LEVELS = {"pixel": "mask", "vehicle": "vehicle"}
 """The truths that maps are judged by, and the column of the manifest that names the mask of each."""
 AHEAD = 2  #: Batches that are decoded, or in work, beyond the one that is asked for
-_NEEDED = [("train", False), ("signature", True), ("test", False), ("test", True)]
-_VALIDATION = [("validation", False), ("validation", True)]
+_NEEDED = [("train", False), ("signature", True)]
+_NEEDED += [(role, anomalous) for role in ("validation", "test") for anomalous in (False, True)]
 
 
 @dataclass
@@ -86,8 +86,9 @@ class PreparedDataset:
         roles = self._paper_roles(generator) if protocol == "paper" else self._scene_roles(generator)
         if protocol in ARMS:
             roles = self._arm(roles, generator, protocol == "twins")
-        for role, anomalous in ([] if protocol in ARMS else _VALIDATION) + _NEEDED:
-            if not ((roles == role) & (self.anomalous == anomalous)).any():
+        for role, anomalous in _NEEDED:
+            is_needed = role != "validation" or protocol not in ARMS
+            if is_needed and not ((roles == role) & (self.anomalous == anomalous)).any():
                 kind = "anomalous" if anomalous else "normal"
                 advice = "add images" if protocol == "paper" else "add images of other scenes"
                 raise DataError(self.root / "manifest.csv", f"{kind} images for {role}", "none", advice)

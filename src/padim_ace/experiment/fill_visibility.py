@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 
+from data_prep.images import Grey, Mask
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
 
@@ -28,9 +29,7 @@ WINDOW = 15  #: Side of the window in which pixels are correlated, in pixels of 
 FILL = ("dataset", "measure", "value")  #: The columns of ``fill.csv``
 
 
-def filled_region(
-    anomalous: UInt8[np.ndarray, "row column"], normal: UInt8[np.ndarray, "row column"]
-) -> Bool[np.ndarray, "row column"]:
+def filled_region(anomalous: Grey, normal: Grey) -> Mask:
     """Where the normal was filled: where the two differ, and gaps of up to 8 px in between.
 
     In dark images with few grey levels many pixels are drawn equal by chance.
@@ -39,7 +38,7 @@ def filled_region(
     return cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)).astype(bool)
 
 
-Pair = tuple[UInt8[np.ndarray, "row column"], UInt8[np.ndarray, "row column"]]
+Pair = tuple[Grey, Grey]
 """An anomalous image and its copy with the targets filled."""
 
 
@@ -52,9 +51,7 @@ def pairs(dataset: PreparedDataset) -> Iterator[Pair]:
             yield dataset.read_grey(dataset.root / path), dataset.read_grey(dataset.root / copy)
 
 
-def window_correlation(
-    image: UInt8[np.ndarray, "row column"], window: int = WINDOW
-) -> Float[np.ndarray, "row column"]:
+def window_correlation(image: Grey, window: int = WINDOW) -> Float[np.ndarray, "row column"]:
     """Correlation of neighbouring pixels in the window around each pixel, NaN where it leaves the image.
 
     The mean of the horizontal and the vertical one; 1 where the grey level is constant: no fill is.
@@ -86,7 +83,7 @@ def window_correlation(
     return result
 
 
-def _inside(region: Bool[np.ndarray, "row column"], window: int) -> Bool[np.ndarray, "row column"]:
+def _inside(region: Mask, window: int) -> Mask:
     """The pixels whose window, one pixel wider, lies in the region."""
     kernel = np.ones((window + 2, window + 2), np.uint8)
     eroded = cv2.erode(region.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)

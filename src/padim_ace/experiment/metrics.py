@@ -79,7 +79,7 @@ class Histogram:
 
     def _add(self, key: Tensor, every: Int[Tensor, " bin"], truth: Truth) -> None:
         """Add pixels by their bins; ``every`` counts them all."""
-        if key.device.type == "cpu":
+        if _on_cpu(key):
             places, weights = truth.positives
             found = key.flatten()[places].long() + BINS // 2
             positive = torch.bincount(found, minlength=BINS)
@@ -134,7 +134,7 @@ def count(
     """Add the same pixels to histograms of one kind, each by a truth of its own; all are counted once."""
     finite = torch.isfinite(scores.sum())  # many times as fast as asking each pixel
     key = _linear_key(scores) if histograms[0].bounded else _floating_key(scores)
-    if key.device.type == "cpu":  # OpenCV counts 16-bit values seven times as fast as ``bincount``
+    if _on_cpu(key):  # OpenCV counts 16-bit values seven times as fast as ``bincount``
         unsigned = key.numpy().view(np.uint16).reshape(1, -1)  # which is what it takes them for
         counts = cv2.calcHist([unsigned], [0], None, [BINS], [0, BINS]).ravel()
         every = torch.from_numpy(np.roll(counts, BINS // 2)).long()
@@ -144,6 +144,10 @@ def count(
     for histogram, truth in zip(histograms, truths, strict=True):
         histogram._finite &= finite
         histogram._add(key, every, truth)
+
+
+def _on_cpu(key: Tensor) -> bool:
+    return key.device.type == "cpu"
 
 
 _STEPS = BINS / 2 - 0.01  #: Bins per unit of a bounded score

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from padim_ace.detect.background import Background
 from padim_ace.detect.inner_products import (
-    Energy,
     InnerProduct,
     Prepared,
     Projection,
@@ -28,6 +27,7 @@ from padim_ace.detect.inner_products import (
 from padim_ace.detect.pyramid import (
     BlockRows,
     Embedding,
+    Energy,
     column_energy,
     fine_product,
     flatten,
