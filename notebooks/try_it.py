@@ -36,8 +36,6 @@
 out = "build/demo/try_it"
 backbone = "tf_efficientnet_lite0"
 scenes = 40  # images of each kind to fit on, and as many normal ones held out
-image_size = 256  # px
-batch_size = 8
 seed = 0
 
 # %% [markdown]
@@ -77,9 +75,7 @@ folder = Path(out)
 def draw(role, count, ships):
     """Simulated scenes of both kinds, which no other role has."""
     return [
-        simulated.scene(
-            image_size, simulated.looks, "train", ships, image_rng(seed, f"{kind}/{role}/{number}")
-        )
+        simulated.scene(256, simulated.looks, "train", ships, image_rng(seed, f"{kind}/{role}/{number}"))
         for kind, simulated in KINDS.items()
         for number in range(count)
     ]
@@ -87,19 +83,13 @@ def draw(role, count, ships):
 
 def batches(drawn):
     images = torch.stack([torch.from_numpy(scene.image) / 255 for scene in drawn])
-    return images.unsqueeze(1).expand(-1, 3, -1, -1).split(batch_size)
+    return images.unsqueeze(1).expand(-1, 3, -1, -1).split(8)
 
 
 normal, held_out = draw("normal", scenes, False), draw("held out", scenes, False)
 anomalous, samples = draw("anomalous", scenes // 2, True), draw("sample", 3, True)
-model = PadimAce(
-    backbone,
-    pre_processor=PadimAce.configure_pre_processor((image_size, image_size)),
-    post_processor=False,  # the statistic itself
-    preset="recommended",
-    background="shared",
-    seed=seed,
-).eval()
+# without a post-processor its map is the statistic itself
+model = PadimAce(backbone, post_processor=False, preset="recommended", background="shared", seed=seed).eval()
 for batch in batches(normal):
     model.model.update(batch)
 model.model.fit((batch, None, []) for batch in batches(anomalous))
@@ -130,15 +120,13 @@ for number, (kind, scene) in enumerate(zip(np.repeat(list(KINDS), 3), samples, s
     told["samples"].append({"file": f"sample{number}.png", "title": title, "ships": ships})
     write_atomic(folder / f"sample{number}.png", encode_png(scene.image))
 write_atomic(folder / "try_it.json", json.dumps(told).encode())
-pd.Series(
-    {
-        "normal images to fit on": len(normal),
-        "images with ships for the signature": len(anomalous),
-        "normal images held out for the thresholds": len(held_out),
-        "exported model": f"{onnx.stat().st_size / 1e6:.1f} MB",
-    },
-    name="",
-).to_frame().style
+about = {
+    "normal images to fit on": len(normal),
+    "images with ships for the signature": len(anomalous),
+    "normal images held out for the thresholds": len(held_out),
+    "exported model": f"{onnx.stat().st_size / 1e6:.1f} MB",
+}
+pd.Series(about, name="").to_frame().style
 
 # %% [markdown]
 # ## What to expect
@@ -147,23 +135,16 @@ pd.Series(
 # the outline of their ships, their scores, and the pixels above the threshold of a false-alarm rate of 10⁻⁴.
 
 # %% tags=["hide-input"]
-rows = []
+rows, total = [], sum(len(sample["ships"]) for sample in told["samples"])
 for rate in (0.01, 0.001, 0.0001, 0.00001):
     found, wrong = 0, 0
     for scene, above in zip(samples, maps > np.quantile(background, 1 - rate), strict=True):
         ships, boxes = (ndimage.label(pixels) for pixels in (scene.mask, above))
         found += len(np.unique(ships[0][above & scene.mask]))
         wrong += boxes[1] - len(np.unique(boxes[0][above & scene.mask]))
-    rows.append(
-        [
-            f"{rate:.5f}".rstrip("0"),
-            f"{found} of {sum(len(sample['ships']) for sample in told['samples'])}",
-            wrong,
-        ]
-    )
-display(
-    pd.DataFrame(rows, columns=["false-alarm rate", "ships in a box", "boxes without a ship"]).style.hide()
-)
+    rows.append([f"{rate:.5f}".rstrip("0"), f"{found} of {total}", wrong])
+heads = ["false-alarm rate", "ships in a box", "boxes without a ship"]
+display(pd.DataFrame(rows, columns=heads).style.hide())
 shown = [0, 2, 4]
 figures.show(
     figures.localisation(

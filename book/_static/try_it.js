@@ -1,5 +1,7 @@
 // The chapter "Try it in the page": an image goes through the exported detector, here in the browser. ONNX Runtime, the
 // model, its thresholds and the samples lie beside this file (scripts/try_it.py puts them there).
+const SIDE = 256; // pixels, of the map
+
 const tryIt = async (widget, base) => {
   const [picture, heat] = widget.querySelectorAll("canvas");
   const [said, slider, rate] = [".said", "input[type=range]", "output"].map((part) => widget.querySelector(part));
@@ -7,7 +9,7 @@ const tryIt = async (widget, base) => {
   if (location.protocol === "file:")
     return say("A page opened as a file can't load a model: serve the book's folder (python -m http.server) and open it there.");
   const fitted = await (await fetch(`${base}try_it.json`)).json();
-  let session, shown; // shown: the image on the canvas, what is known of it, and its scores once they are there
+  let session, shown; // shown: the image on the canvas, its scores, and what is known of it
 
   const start = async () => {
     const ort = await import(`${base}ort.wasm.min.mjs`);
@@ -29,45 +31,41 @@ const tryIt = async (widget, base) => {
   };
 
   // The boxes [left, top, right, bottom] around pixels above the threshold that touch at a side.
-  const boxes = ({ scores, rows, columns }, threshold) => {
-    const seen = new Uint8Array(scores.length);
+  const boxes = (scores, threshold) => {
+    const above = scores.map((score) => score > threshold);
     const found = [];
-    scores.forEach((score, first) => {
-      if (seen[first] || score <= threshold) return;
-      const box = [columns, rows, 0, 0];
-      const left = [first];
-      seen[first] = 1;
-      while (left.length) {
-        const at = left.pop();
-        const [x, y] = [at % columns, Math.floor(at / columns)];
+    for (let first = above.indexOf(1); first >= 0; first = above.indexOf(1)) {
+      const [todo, box] = [[first], [SIDE, SIDE, 0, 0]];
+      while (todo.length) {
+        const at = todo.pop();
+        if (!above[at]) continue; // or outside, above or below the image
+        above[at] = 0;
+        const [x, y] = [at % SIDE, Math.floor(at / SIDE)];
         box.splice(0, 4, Math.min(box[0], x), Math.min(box[1], y), Math.max(box[2], x + 1), Math.max(box[3], y + 1));
-        for (const [u, v] of [[x - 1, y], [x + 1, y], [x, y - 1], [x, y + 1]]) {
-          const next = v * columns + u;
-          if (u < 0 || v < 0 || u >= columns || v >= rows || seen[next] || scores[next] <= threshold) continue;
-          seen[next] = 1;
-          left.push(next);
-        }
+        if (x > 0) todo.push(at - 1);
+        if (x < SIDE - 1) todo.push(at + 1);
+        todo.push(at - SIDE, at + SIDE);
       }
       found.push(box);
-    });
+    }
     return found;
   };
 
-  const drawHeat = ({ scores, rows, columns }) => {
-    const small = new OffscreenCanvas(columns, rows);
-    const image = new ImageData(columns, rows);
+  const drawHeat = (scores) => {
+    const image = new ImageData(SIDE, SIDE);
     const [low, high] = fitted.scale;
     scores.forEach((score, i) => {
       const level = Math.round(255 * Math.min(1, Math.max(0, (score - low) / (high - low))));
       image.data.set([...fitted.colours[level], 255], 4 * i);
     });
+    const small = new OffscreenCanvas(SIDE, SIDE);
     small.getContext("2d").putImageData(image, 0, 0);
     heat.getContext("2d").drawImage(small, 0, 0, heat.width, heat.height);
   };
 
-  const outline = (canvas, box, { rows, columns }, colour, dash = []) => {
+  const outline = (canvas, box, colour, dash = []) => {
     const context = canvas.getContext("2d");
-    const [across, down] = [canvas.width / columns, canvas.height / rows];
+    const [across, down] = [canvas.width / SIDE, canvas.height / SIDE];
     const [x, y] = [box[0] * across - 2, box[1] * down - 2];
     context.setLineDash(dash);
     for (const [width, style] of [[5, "#000"], [3, colour]]) {
@@ -78,24 +76,25 @@ const tryIt = async (widget, base) => {
 
   const draw = () => {
     const share = fitted.rates[slider.value];
-    rate.innerHTML = `10<sup>−${(-Math.log10(share)).toFixed(1)}</sup>, ${(share * 256 ** 2).toPrecision(2) / 1} pixels of an image`;
-    if (!shown?.scores) return;
-    const { bitmap, name, ships = [] } = shown;
+    rate.innerHTML = `10<sup>−${(-Math.log10(share)).toFixed(1)}</sup>, ${(share * SIDE ** 2).toPrecision(2) / 1} pixels of an image`;
+    if (!shown) return;
+    const { bitmap, name, ships, scores, seconds } = shown;
     for (const canvas of [picture, heat]) canvas.height = Math.round((512 * bitmap.height) / bitmap.width);
     const context = picture.getContext("2d");
     context.imageSmoothingEnabled = false;
     context.drawImage(bitmap, 0, 0, picture.width, picture.height);
-    drawHeat(shown);
-    ships.forEach((box) => outline(picture, box, shown, "#fff", [8, 6]));
-    const found = boxes(shown, fitted.thresholds[slider.value]);
-    for (const canvas of [picture, heat]) found.forEach((box) => outline(canvas, box, shown, "#ff9d4d"));
+    drawHeat(scores);
+    ships.forEach((box) => outline(picture, box, "#fff", [8, 6]));
+    const found = boxes(scores, fitted.thresholds[slider.value]);
+    for (const canvas of [picture, heat]) found.forEach((box) => outline(canvas, box, "#ff9d4d"));
     const count = `${found.length} ${found.length === 1 ? "box" : "boxes"}`;
     picture.setAttribute("aria-label", `${name} with ${count}`);
-    heat.setAttribute("aria-label", `Score map of ${name}, highest score ${shown.highest.toFixed(4)}`);
-    say(`${name}: ${count}; highest score ${shown.highest.toFixed(4)}; computed in ${shown.seconds.toFixed(2)} s.`);
+    heat.setAttribute("aria-label", `Score map of ${name}`);
+    const highest = scores.reduce((a, b) => Math.max(a, b)).toFixed(4);
+    say(`${name}: ${count}; highest score ${highest}; computed in ${seconds.toFixed(2)} s.`);
   };
 
-  const score = async (file, name, ships) => {
+  const score = async (file, name, ships = []) => {
     if (widget.getAttribute("aria-busy") === "true") return;
     widget.setAttribute("aria-busy", "true");
     try {
@@ -108,11 +107,8 @@ const tryIt = async (widget, base) => {
       await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
       const begun = performance.now();
       const { anomaly_map: map } = await session.model.run({ input: new session.ort.Tensor("float32", ...pixels(bitmap)) });
-      const highest = map.data.reduce((a, b) => Math.max(a, b));
-      const [rows, columns] = map.dims.slice(-2);
-      const seconds = (performance.now() - begun) / 1000;
-      shown = { bitmap, name, ships, scores: map.data, rows, columns, highest, seconds };
-      widget.scores = map.data;
+      shown = { bitmap, name, ships, scores: map.data, seconds: (performance.now() - begun) / 1000 };
+      widget.scores = map.data; // for whoever wants the numbers
       widget.querySelector(".seen").hidden = false;
       slider.disabled = false;
       draw();

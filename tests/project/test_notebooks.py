@@ -69,8 +69,9 @@ MADE = {
         f"build/demo/score/demo_sea-tf_efficientnet_lite0/{name}"
         for name in ("scores.csv", "clamp.csv", "provenance.json", "seeds.json", "maps.npz")
     ],
-    "baselines": [f"build/demo/score/demo_sea-baselines/{name}" for name in ("scores.csv", "not_run.csv")],
-    "fill_visibility": ["results/demo/fill.csv"],
+    "baselines": [
+        f"build/demo/score/demo_sea-baselines/{name}" for name in ("scores.csv", "not_run.csv", "fill.csv")
+    ],
     "figure_localisation": [],
     "try_it": ["build/demo/try_it/weights/onnx/model.onnx", "build/demo/try_it/try_it.json"],
     "use_your_own": ["build/demo/use_your_own"],
