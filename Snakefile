@@ -251,7 +251,7 @@ rule book:
         pages=expand(f"{BUILD}/notebooks/{{page}}.ipynb", page=PAGES),
         results=["results/demo/scores.csv", "results/paper/scores.csv"],
         prose=sorted(str(path) for path in Path("book").rglob("*") if path.is_file() and "_build" not in path.parts),
-        script="scripts/book.py",
+        script=["scripts/book.py", "scripts/try_it.py"],
         documented=common("book")["modules"],
     output: "book/_build/html/index.html"
     params: profile=PROFILE
