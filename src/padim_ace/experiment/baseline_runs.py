@@ -1,7 +1,5 @@
 """All baselines on a prepared dataset: the rows of ``scores.csv``, and what could not be run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -57,10 +55,7 @@ def run_baselines(
 def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.DataFrame:
     """The rivals' rows of ``scores.csv``, with scenes apart and, where the paper has their numbers, as there.
 
-    Those that take the same layers share what the network says.
-
-    Raises:
-        WeightsError: if the weights of a backbone are not at hand.
+    Those that take the same layers share what the network says; without its weights it is a WeightsError.
     """
     frames = [
         tally.frame([_row(detector, backbone)], dataset=name)
