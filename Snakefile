@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from padim_ace.experiment.baselines import BASELINES
+
 if not config:
     configfile: "config/demo.yaml"
 
@@ -52,7 +54,7 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "use_your_own"]
+PAGES = [*SHOWN, "try_it", "use_your_own"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -158,6 +160,12 @@ rule baselines:
     shell: RUN
 
 
+def rivals(dataset):
+    """The paper's own on every dataset, the others where the recommended detector is compared."""
+    compared = dataset in config.get("rivals", DATASETS)
+    return [name for name, baseline in BASELINES.items() if baseline.rival and (name == "dfm" or compared)]
+
+
 # What takes hours, `make rivals`. Nothing else asks for it: a page reads the copy in results/<profile>, which no rule makes.
 use rule baselines as rivals with:
     input: notebook="notebooks/baselines.ipynb", modules=PEERS, manifest=MANIFEST
@@ -166,7 +174,7 @@ use rule baselines as rivals with:
         page=f"{BUILD}/rivals/{{dataset}}-rivals/rivals_{{dataset}}.ipynb",
     params:
         values=lambda wildcards: scoring(
-            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=True, seeds=config["rival_seeds"]
+            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=rivals(wildcards.dataset), seeds=config["rival_seeds"]
         ),
 
 
@@ -213,6 +221,18 @@ rule use_your_own:
             backbone=FIRST,
             every=config["use_your_own"]["every"],
         ),
+    threads: 2
+    shell: RUN
+
+
+rule try_it:
+    input: **common("try_it")
+    output:
+        model=f"{BUILD}/try_it/weights/onnx/model.onnx",
+        told=f"{BUILD}/try_it/try_it.json",
+        page=f"{BUILD}/notebooks/try_it.ipynb",
+    params:
+        values=given(out=f"{BUILD}/try_it"),
     threads: 2
     shell: RUN
 

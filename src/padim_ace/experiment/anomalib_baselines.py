@@ -55,8 +55,8 @@ PEERS = {
     "dfm": Peer("Dfm"),
     "dfm_resnet18": Peer("Dfm"),
     "fre_resnet18": Peer("Fre", arguments={"input_dim": 256 * 8 * 8}, steps=500),
-    "mhpatchcore": Peer("MHPatchcore", ("layer2", "layer3"), images=1000),
-    "patchcore": Peer("Patchcore", ("layer2", "layer3"), {"coreset_sampling_ratio": 0.001}, images=1000),
+    "mhpatchcore": Peer("MHPatchcore", ("layer2", "layer3"), images=500),
+    "patchcore": Peer("Patchcore", ("layer2", "layer3"), {"coreset_sampling_ratio": 0.001}, images=500),
 }
 """By their names in ``scores.csv``."""
 
@@ -187,12 +187,13 @@ def run_peers(
     pool = getattr(model.model, "pooling_kernel_size", 1)
     memory = Remembering(network.to(settings.device), dataset, model.pre_processor, pool, settings.device)
     drawn = draws(protocols, settings.seeds)
-    with torch.no_grad():
-        wanted = Tally(dataset, drawn, []).with_role("train", "test")
-        for rows in _groups(wanted, BATCH, f"{backbone}, features"):
-            memory(memory.show(rows))
     for name in names:
         tally = Tally(dataset, drawn, [False], settings.device)
+        train = [_thinned(roles == "train", PEERS[name].images) for roles in tally.roles]
+        with torch.no_grad():
+            wanted = np.unique(np.concatenate([*train, tally.with_role("test")]))
+            for rows in _groups(wanted, BATCH, f"{backbone}, features"):
+                memory(memory.show(rows))
         for number, (draw, roles) in enumerate(zip(drawn, tally.roles, strict=True)):
             torch.manual_seed(draw.seed)
             np.random.seed(draw.seed)  # noqa: NPY002 (anomalib's random projection draws from it)
@@ -200,14 +201,19 @@ def run_peers(
             model.model.feature_extractor.feature_extractor = memory
             if pool > 1:  # done already
                 model.model.pooling_kernel_size = 1
-            train = np.flatnonzero(roles == "train")
-            fit_peer(model, memory, train[:: math.ceil(len(train) / PEERS[name].images)], PEERS[name].steps)
+            fit_peer(model, memory, train[number], PEERS[name].steps)
             with torch.no_grad():
                 for rows in _groups(np.flatnonzero(roles == "test"), BATCH, f"{name}, score"):
                     found = model.model(memory.show(rows))
                     maps = found.anomaly_map.reshape(len(rows), *found.anomaly_map.shape[-2:])
                     _add_resized(tally, number, rows, found.pred_score.flatten(), maps, settings)
         yield name, backbone, tally
+
+
+def _thinned(chosen: np.ndarray, most: int) -> np.ndarray:
+    """The rows that are chosen, at equal steps so that they are no more than ``most``."""
+    rows = np.flatnonzero(chosen)
+    return rows[:: math.ceil(len(rows) / most)]
 
 
 def fit_peer(model: Model, memory: Remembering, train: np.ndarray, steps: int) -> None:

@@ -52,8 +52,10 @@ def run_baselines(
     return pd.concat(frames), pd.DataFrame(sorted(missing), columns=list(NOT_RUN))
 
 
-def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.DataFrame:
-    """The rivals' rows of ``scores.csv``, with scenes apart and, where the paper has their numbers, as there.
+def run_rivals(
+    dataset: PreparedDataset, name: str, settings: Settings, rivals: Sequence[str]
+) -> pd.DataFrame:
+    """Rows of ``scores.csv`` of rivals, with scenes apart and, where the paper has their numbers, as there.
 
     Those that take the same layers share what the network says; without its weights it is a WeightsError.
     """
@@ -64,7 +66,8 @@ def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.Da
             (["fre_resnet18"], ["scenes"]),
             (["mhpatchcore", "patchcore"], ["scenes"]),
         )
-        for detector, backbone, tally in models.run_peers(dataset, settings, together, protocols)
+        if (run := [rival for rival in together if rival in rivals])
+        for detector, backbone, tally in models.run_peers(dataset, settings, run, protocols)
     ]
     return pd.concat(frames)
 
