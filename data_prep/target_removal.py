@@ -60,15 +60,11 @@ def gaussian_blur(image: Shaped[np.ndarray, "row column"], sigma: float) -> Floa
 
 
 def kmeans_1d(values: Float[np.ndarray, " value"], clusters: int, bins: int = 128) -> Float[np.ndarray, " k"]:
-    """Centres, ascending, of the k-means clustering of `values` on a line.
+    """Centres, ascending, of the k-means clustering of `values` on a line; a DataError if these are too few.
 
-    In one dimension clusters are intervals, so the best ones are found by dynamic programming over the
-    `bins` of a histogram: with D_k(j) the least sum of squares of the first j bins in k intervals,
-    D_k(j) = min_i D_{k-1}(i) + cost(i, j). Lloyd's iterations on the sorted values then remove what the
-    histogram rounded.
-
-    Raises:
-        DataError: where `values` holds fewer distinct levels than `clusters`.
+    In one dimension clusters are intervals, so the best ones are found by dynamic programming over the `bins`
+    of a histogram: with D_k(j) the least sum of squares of the first j bins in k intervals, D_k(j) = min_i
+    D_{k-1}(i) + cost(i, j). Lloyd's iterations on the sorted values then remove what the histogram rounded.
     """
     x = np.sort(values.astype(np.float64, copy=False))
     low, high = x[0], x[-1]
@@ -140,8 +136,7 @@ def fill(
 ) -> Shaped[np.ndarray, "row column"]:
     """Copy of `image` whose masked pixels are drawn, with replacement, from the others (the valid of them).
 
-    Raises:
-        NoBackground: If the mask covers the whole image.
+    A mask over the whole image is an error: NoBackground.
     """
     background = image[~mask if valid is None else ~mask & valid]
     if not len(background):
@@ -158,10 +153,8 @@ def remove_by_kmeans(
 ) -> tuple[Grey, Mask, Mask]:
     """Background chip, mask (target or shadow) and vehicle of a chip, by the recipe at the module's top.
 
-    Pixels without data, where `valid` says so, look like background to the clustering and stay as they are.
-
-    Raises:
-        DataError: If the chip is constant or too large, or its mask leaves no background.
+    Pixels without data, where `valid` says so, look like background to the clustering and stay as they are. A
+    chip that is constant or too large is a DataError.
     """
     p = p or KMeansRemoval()
     if image.size > MOST_PIXELS:
@@ -181,10 +174,6 @@ def remove_by_kmeans(
 def remove_by_mask(
     image: Grey, mask: Mask, rng: np.random.Generator, dilation: int = 35, valid: Mask | None = None
 ) -> Grey:
-    """Background image from a known mask: dilated by a `dilation` px square, then filled.
-
-    Raises:
-        NoBackground: If the dilated mask covers the whole image.
-    """
+    """Background image from a known mask: dilated by a `dilation` px square, then filled."""
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((dilation, dilation), np.uint8)).astype(bool)
     return fill(image, grown if valid is None else grown & valid, rng, valid)

@@ -57,9 +57,8 @@ def transfer_function(shape: tuple[int, int], system: System) -> Float[np.ndarra
     sides = []
     for n in shape:
         band = 2 * int(n / system.oversampling / 2) + 1
-        weight = (
-            np.ones(band) if system.sidelobe is None else windows.taylor(band, nbar=4, sll=system.sidelobe)
-        )
+        sll = system.sidelobe
+        weight = np.ones(band) if sll is None else windows.taylor(band, nbar=4, sll=sll)
         side = np.zeros(n)
         side[: band // 2 + 1] = weight[band // 2 :]
         side[-(band // 2) :] = weight[: band // 2]
@@ -96,10 +95,6 @@ def _add(field: np.ndarray, points: Scatterers, rng: np.random.Generator) -> Non
     down, right = points.row - top, points.column - left
     for dr, wr in ((0, 1 - down), (1, down)):
         for dc, wc in ((0, 1 - right), (1, right)):
-            inside = (
-                (top + dr >= 0)
-                & (top + dr < field.shape[0])
-                & (left + dc >= 0)
-                & (left + dc < field.shape[1])
-            )
-            np.add.at(field, (top[inside] + dr, left[inside] + dc), (value * wr * wc)[inside])
+            row, column = top + dr, left + dc
+            inside = (row >= 0) & (row < field.shape[0]) & (column >= 0) & (column < field.shape[1])
+            np.add.at(field, (row[inside], column[inside]), (value * wr * wc)[inside])

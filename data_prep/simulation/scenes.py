@@ -93,13 +93,8 @@ def _vehicle_points(
     chosen_walls = walls[rng.random(len(walls)) < 0.9]
     chosen_roofs = roofs[rng.random(len(roofs)) < 0.13]
     corners = walls[rng.integers(len(walls), size=rng.integers(2, 6))]
-    amplitude = np.concatenate(
-        [
-            rng.gamma(1.2, 12.0, len(chosen_walls)),
-            rng.gamma(0.8, 8.0, len(chosen_roofs)),
-            rng.uniform(30, 80, len(corners)),
-        ]
-    )
+    strengths = [rng.gamma(1.2, 12.0, len(chosen_walls)), rng.gamma(0.8, 8.0, len(chosen_roofs))]
+    amplitude = np.concatenate([*strengths, rng.uniform(30, 80, len(corners))])
     cells = np.concatenate([chosen_walls, chosen_roofs, corners])
     # A wall's return sits between its foot (double bounce) and its top; a roof's at its own height.
     up = np.where(np.arange(len(cells)) < len(chosen_walls), rng.random(len(cells)), 1.0)
@@ -131,22 +126,15 @@ def _sea_clutter(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray
     swell = np.zeros(shape)
     for _ in range(12):
         angle, length = heading + rng.normal(0, 0.2), wavelength * np.exp(rng.normal(0, 0.15))
-        swell += np.cos(
-            2 * np.pi * (row * np.sin(angle) + column * np.cos(angle)) / length + rng.uniform(0, 2 * np.pi)
-        )
-    streaks = ndimage.rotate(
-        gaussian_field((2 * shape[0],) * 2, (2.5, 40), rng), rng.uniform(0, 180), reshape=False
-    )
+        across = row * np.sin(angle) + column * np.cos(angle)
+        swell += np.cos(2 * np.pi * across / length + rng.uniform(0, 2 * np.pi))
+    wide = gaussian_field((2 * shape[0],) * 2, (2.5, 40), rng)
+    streaks = ndimage.rotate(wide, rng.uniform(0, 180), reshape=False)
     top = shape[0] // 2
     streaks = streaks[top : top + shape[0], top : top + shape[1]]
-    tilt = np.exp(
-        rng.uniform(0.05, 0.3) * swell / np.sqrt(6) + rng.uniform(0.05, 0.3) * streaks / streaks.std()
-    )
-    return (
-        tilt
-        * np.exp(0.12 * gaussian_field(shape, 30, rng))
-        * gamma_texture(shape, rng.uniform(2.5, 12), 1.5, rng)
-    )
+    tilt = rng.uniform(0.05, 0.3) * swell / np.sqrt(6) + rng.uniform(0.05, 0.3) * streaks / streaks.std()
+    slow = np.exp(tilt) * np.exp(0.12 * gaussian_field(shape, 30, rng))
+    return slow * gamma_texture(shape, rng.uniform(2.5, 12), 1.5, rng)
 
 
 def _ship(
@@ -161,10 +149,8 @@ def _ship(
     hull = (np.abs(along) <= length / 2) & (np.abs(across) <= np.maximum(width / 2 * taper, 0.6))
     count = int(rng.uniform(0.25, 0.5) * length * width) + 5
     house = rng.uniform(-0.4, -0.25) if rng.random() < 0.7 else rng.uniform(0.1, 0.3)
-    u = (
-        np.where(rng.random(count) < 0.35, rng.normal(house, 0.05, count), rng.uniform(-0.48, 0.46, count))
-        * length
-    )
+    at_house = rng.random(count) < 0.35
+    u = np.where(at_house, rng.normal(house, 0.05, count), rng.uniform(-0.48, 0.46, count)) * length
     v = rng.uniform(-0.45, 0.45, count) * width * np.clip((length / 2 - u) / (0.3 * length), 0.2, 1)
     strength = rng.choice([1.0, 0.55, 0.3], p=[0.55, 0.25, 0.2])
     amplitude = strength * rng.gamma(1.3, 12.0, count)
@@ -184,15 +170,11 @@ def harbour(size: int, looks: int, split: str, targets: bool, rng: np.random.Gen
     land = inland > 0
     for start in np.arange(-size, size, rng.uniform(34, 60)) + rng.uniform(0, 30):
         if rng.random() < 0.7:
-            land |= (
-                (np.abs(along - start) < rng.uniform(3, 6)) & (inland > -rng.uniform(18, 45)) & (inland <= 0)
-            )
+            pier = (np.abs(along - start) < rng.uniform(3, 6)) & (inland > -rng.uniform(18, 45))
+            land |= pier & (inland <= 0)
     water = 0.12 * np.exp(0.15 * gaussian_field(shape, 20, rng)) * gamma_texture(shape, 8, 1.5, rng)
-    soil = (
-        rng.uniform(0.7, 1.3)
-        * np.exp(0.35 * gaussian_field(shape, 9, rng))
-        * gamma_texture(shape, 2.5, 1.2, rng)
-    )
+    soil = rng.uniform(0.7, 1.3) * np.exp(0.35 * gaussian_field(shape, 9, rng))
+    soil = soil * gamma_texture(shape, 2.5, 1.2, rng)
     for offset in rng.uniform(10, 70, rng.integers(1, 4)):  # roads, parallel to the quay and across
         soil[np.abs(inland - offset) < 1.3] *= 0.15
         soil[(np.abs(along - 2.5 * (offset - 40)) < 1.3) & (inland > 4)] *= 0.15
@@ -257,9 +239,8 @@ def _no_points() -> Scatterers:
 
 
 def _join(a: Scatterers, b: Scatterers) -> Scatterers:
-    return Scatterers(
-        *(np.concatenate(pair) for pair in zip(vars(a).values(), vars(b).values(), strict=True))
-    )
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return Scatterers(*(np.concatenate(pair) for pair in pairs))
 
 
 def _draw(points: Scatterers, shape: tuple[int, int]) -> Mask:

@@ -1,7 +1,5 @@
 """How ``PadimAce`` is fitted by Lightning: one pass over the normal images, then the signature images."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``PadimAce``: PaDiM-ACE as a model of anomalib, for its Engine, command line, exports and inferencers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,14 +129,8 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             ValueError: for a value that is not allowed; it says which are.
             padim_ace.detect.backbones.WeightsError: if no weights of the backbone are at hand.
         """
-        chosen = {
-            "statistic": statistic,
-            "background": background,
-            "covariance": covariance,
-            "signature": signature,
-            "channels": channels,
-            "smoothing": smoothing,
-        }
+        chosen: dict[str, Any] = {"statistic": statistic, "background": background, "covariance": covariance}
+        chosen |= {"signature": signature, "channels": channels, "smoothing": smoothing}
         detector = _detector(preset, {name: value for name, value in chosen.items() if value is not None})
         source = _source(signature_images, signature_masks, detector)
         # what loggers and checkpoints keep of the arguments has to be plain data
@@ -200,7 +192,7 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             datamodule.setup()
 
     @classmethod
-    def load_from_checkpoint(cls, *args, **kwargs) -> PadimAce:  # type: ignore[override]
+    def load_from_checkpoint(cls, *args, **kwargs) -> "PadimAce":  # type: ignore[override]
         """As anomalib's, with neither the backbone's weights nor the signature images at hand."""
         fitted = {"pre_trained": False, "signature_images": None, "signature_masks": None}
         return super().load_from_checkpoint(*args, **fitted | kwargs)  # type: ignore[return-value]

@@ -1,7 +1,5 @@
 """The scale on which anomalib shows scores."""
 
-from __future__ import annotations
-
 import torch
 from anomalib.post_processing import PostProcessor
 from torch import Tensor

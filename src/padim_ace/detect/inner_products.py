@@ -8,8 +8,6 @@ A signature is an embedding whose images are signatures, or, if it does not repe
 tensor ``[place, feature, signature]`` at every place of the finest grid.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,11 +150,7 @@ class Isotropic(InnerProduct):
 
 
 def inner_product(background: Background, covariance: str, shape: Shape) -> InnerProduct:
-    """The inner product that a covariance structure makes of a background.
-
-    Raises:
-        ValueError: for an unknown structure.
-    """
+    """The inner product that a covariance structure, one of :data:`COVARIANCES`, makes of a background."""
     expect_one_of("covariance", covariance, COVARIANCES)
     if covariance == "full":
         return Full(background.whitening, shape)

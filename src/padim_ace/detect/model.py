@@ -4,8 +4,6 @@ The statistics are the experiments' own. Here they are wired for one detector, s
 all of it and ``torch.export`` can follow it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
-from padim_ace.detect.classes import class_scores, image_class
+from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.inner_products import (
@@ -31,19 +29,16 @@ from padim_ace.detect.inner_products import (
     inner_product,
 )
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
-from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import BlockRows, Embedding, narrow
 from padim_ace.detect.registry import PRECISIONS, SIGNATURES, expect_one_of
-from padim_ace.detect.signature import CANDIDATES, MeanSignature, as_embedding
+from padim_ace.detect.signature import MeanSignature, Pool, as_embedding, require_candidates
 from padim_ace.detect.statistics import patch_scores
 
 logger = logging.getLogger(__name__)
 
 KEPT_NORMALS = 64
 """Normal images whose embeddings are kept until the end of a fit, for signatures that are learnt against
-clutter:
-only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
-patches of 2 x 2 pixels takes 2 MB."""
+clutter: only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each."""
 
 SignatureBatch = tuple[
     Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None, Sequence[str]
@@ -140,9 +135,6 @@ class AceModel(nn.Module):
             seed: of the random choice of channels.
             image_size: rows and columns of the images.
             precision: ``float32``, or ``bfloat16`` for the backbone's pass (statistics stay in float32).
-
-        Raises:
-            ValueError: for an unknown precision, more features than there are, or images too small.
         """
         super().__init__()
         expect_one_of("precision", precision, PRECISIONS)
@@ -174,12 +166,8 @@ class AceModel(nn.Module):
         self.register_buffer("kept", None if kept is None else kept.to(device), persistent=False)
         if kept is not None:
             self.shape = replace(self.shape, features=(*self.shape.features[:-1], len(kept)))
-        if self.detector.pooled and self.shape.places[-1] < CANDIDATES:
-            rows, columns = self.embedder.grid
-            raise ValueError(
-                f"images: expected {CANDIDATES} patches or more for a {self.detector.signature} signature, "
-                f"found {rows} x {columns}; give larger images"
-            )
+        if self.detector.pooled:
+            require_candidates(self.shape.places[-1])
         self.embedder.to(device)
 
     def begin(self) -> None:
@@ -201,15 +189,11 @@ class AceModel(nn.Module):
 
     @torch.no_grad()
     def fit(self, signature: Iterable[SignatureBatch] = ()) -> None:
-        """Background, then signature, from the images seen.
+        """Background, then signature, from the images seen: two normal ones or more, else a ValueError.
 
-        Args:
-            signature: batches of anomalous images, in [0, 1], with masks where the signature is ``masked``;
-                not looked at by a detector without a signature. If their classes are named, two or more, and
-                the signature is learnt from labels of images, each class gets a signature of its own.
-
-        Raises:
-            ValueError: for fewer than two normal images, no anomalous image, or none with a mask.
+        ``signature`` are batches of anomalous images, in [0, 1], with masks where the signature is
+        ``masked``; not looked at by a detector without a signature. If their classes are named, two or more,
+        and the signature is learnt from labels of images, each class gets a signature of its own.
         """
         if distributed():
             self.moments.all_reduce()
@@ -224,14 +208,10 @@ class AceModel(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
-        """Score images in [0, 1], grey or colour, of the size that it was fitted on.
+        """Score images in [0, 1], grey or colour, of the size that it was fitted on, or it is a ValueError.
 
-        Returns:
-            the image scores, and the maps that they are the maxima of: the statistic (for ``ace`` the cosine
-            with the signature, in [-1, 1]); and the classes, if it was fitted with some.
-
-        Raises:
-            ValueError: if the model is not fitted, or was on another image size.
+        Image scores are the maxima of the maps, these the statistic (for ``ace`` the cosine with the
+        signature, in [-1, 1]).
         """
         if not self.is_fitted:
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
@@ -239,10 +219,8 @@ class AceModel(nn.Module):
         centred = centre(self._embed(images), self.fitted.stages("mean"))
         length, projections = product.measure(centred, signature)
         (samples,) = self.fitted.stages("samples")
-        projection = projections[0][..., 0] if signature else None
-        scores = patch_scores(
-            self.detector, projection, length, signature[0].energy[:, :1] if signature else None, samples
-        )
+        target = (projections[0][..., 0], signature[0].energy[:, :1]) if signature else (None, None)
+        scores = patch_scores(self.detector, target[0], length, target[1], samples)
         smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c)
         if self.detector.bounded:
             smooth = smooth.clamp(-1, 1)
@@ -337,7 +315,8 @@ def _signature(
     directions = pool.signatures(background.samples)[model.detector.pool].unsqueeze(0)
     if pool.learns and len(set(names)) > 1:
         model.classes = sorted(set(names))
-        signatures, offset = pool.class_signatures(names, background.samples)
+        bags = torch.cat(pool.targets), names, torch.cat(pool.clutter)
+        signatures, offset = class_signatures(*bags, background.samples)
         directions, offsets = torch.cat([directions, signatures]), [offset.float()]
     return product.prepare_whitened(as_embedding(directions, model.shape.features)), offsets
 

@@ -14,8 +14,6 @@ A matrix over features is a :class:`BlockRows`: for each stage, its rows' column
 is a symmetric one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +34,7 @@ def divides(coarse: tuple[int, int], fine: tuple[int, int]) -> bool:
 def block_orders(sizes: Sequence[tuple[int, int]]) -> list[Int[Tensor, " _place"]]:
     """Raster index of each place in block order, for grids of (rows, columns) given coarse to fine.
 
-    Raises:
-        ValueError: if a grid is not a whole multiple of the coarser one before it.
+    A grid that is not a whole multiple of the coarser one before it is a ValueError.
     """
     orders = [torch.arange(sizes[0][0] * sizes[0][1])]
     for coarse, fine in zip(sizes, sizes[1:], strict=False):
@@ -120,11 +117,11 @@ class BlockRows:
     cross: list[Tensor]
     own: list[Tensor]
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> BlockRows:
+    def map(self, function: Callable[[Tensor], Tensor]) -> "BlockRows":
         """A function of every block."""
         return BlockRows([function(block) for block in self.cross], [function(block) for block in self.own])
 
-    def narrow(self, kept: Int[Tensor, " kept"]) -> BlockRows:
+    def narrow(self, kept: Int[Tensor, " kept"]) -> "BlockRows":
         """Only the rows and columns of the ``kept`` features of the finest stage."""
         own = self.own[-1].index_select(1, kept).index_select(2, kept)
         cross = self.cross[-1]

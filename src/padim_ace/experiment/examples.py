@@ -1,7 +1,5 @@
 """Example maps of a run, for the figures that show images."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path

@@ -7,8 +7,6 @@ and on a CPU once in all where a later pass can read its embedding back
 (``padim_ace.experiment.embeddings``); a seed is an index selection from its feature maps.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,8 +45,7 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     features: int = 100
     image_size: tuple[int, int] = (256, 256)
-    batch_size: int = 64
-    """Factors, sums and histograms are read once a batch, so a larger one makes many seeds cheaper."""
+    batch_size: int = 64  #: A larger one makes many seeds cheaper, as factors and sums are read once a batch
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 2

@@ -4,8 +4,6 @@ A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off
 that a normal and an anomalous score share one, in practice by far less.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +27,7 @@ class Truth:
     regions_of: Int[np.ndarray, " image"]  #: How many regions each image has (8-connected)
 
     @classmethod
-    def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> Truth:
+    def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> "Truth":
         """From masks on the CPU."""
         weights = np.zeros(masks.shape, np.float32)
         regions = np.zeros(len(masks), np.int64)
@@ -42,7 +40,7 @@ class Truth:
                 regions[i] = count - 1
         return cls(masks.to(device), torch.from_numpy(weights).to(device), regions)
 
-    def select(self, images: Int[np.ndarray, " chosen"]) -> Truth:
+    def select(self, images: Int[np.ndarray, " chosen"]) -> "Truth":
         """The truth of some of the images."""
         index = torch.from_numpy(images).to(self.masks.device)
         return Truth(self.masks[index], self.weights[index], self.regions_of[images])
@@ -204,11 +202,7 @@ def curve_metrics(false: Curve, true: Curve) -> dict[str, float]:
 def image_metrics(
     scores: Float[np.ndarray, " image"], labels: Bool[np.ndarray, " image"]
 ) -> dict[str, float]:
-    """``auroc``, ``ap`` and best ``f1`` of image scores.
-
-    Raises:
-        ValueError: if there are no positives or no negatives, or a score is not finite.
-    """
+    """``auroc``, ``ap`` and best ``f1`` of image scores; a ValueError as of :meth:`Histogram.curve`."""
     _require_both("image", bool(np.isfinite(scores).all()), int((~labels).sum()), int(labels.sum()))
     order = np.argsort(-scores, kind="stable")
     scores, labels = scores[order], labels[order]

@@ -1,7 +1,5 @@
 """Where numbers came from: code, inputs, parameters, versions and machine."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -31,9 +29,6 @@ def provenance(
         inputs: files read, by role (``{"manifest": …, "weights": …}``); recorded by name, size and SHA-256.
         device: the torch device the numbers were computed on (``"cpu"``, ``"cuda"``).
         seconds: wall time of the run, in seconds.
-
-    Raises:
-        DataError: if an input is not a file.
     """
     return {
         "parameters": {name: _portable(value) for name, value in sorted(parameters.items())},

@@ -1,7 +1,5 @@
 """The pass over the anomalous images that makes every signature of every draw."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,10 +12,9 @@ from padim_ace.detect.background import Background, Moments
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import FeatureSubset
 from padim_ace.detect.inner_products import Full, Shape
-from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import SIGNATURES
-from padim_ace.detect.signature import MeanSignature, as_embedding
+from padim_ace.detect.signature import MeanSignature, Pool, as_embedding
 from padim_ace.experiment.embeddings import ImageEmbeddings
 from padim_ace.experiment.protocols import Draw
 from padim_ace.experiment.scorer import Convention, SignatureSet

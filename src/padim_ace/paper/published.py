@@ -4,8 +4,6 @@
 its three runs is compared with a mean over all of our seeds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,8 +40,7 @@ AGGREGATIONS = {
 """The paper's ways to make one variance of a covariance; ACE depends on none of them."""
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 """The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
-STAND_INS = {"resnet50": "resnet50_keras"}
-"""Weights that stand in for a backbone's where these are out of reach."""
+STAND_INS = {"resnet50": "resnet50_keras"}  #: For weights that are out of reach
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
 HRSID_IMAGES = 5604  #: Images of HRSID's whole release
 
@@ -86,17 +83,12 @@ def read_published(path: Path | str) -> pd.DataFrame:
 
 
 def verdict(paper_mean: float, paper_std: float, ours: pd.Series, level: str) -> Verdict:
-    """Compare our runs with a published mean ± std of three, in percent.
+    """Compare our runs with a published mean ± std of three, in percent, of the level ``image`` or ``pixel``.
 
     The number is *reproduced* if the 90 % interval of the difference lies within ± :data:`MARGINS` (two
     one-sided tests at 5 %), else it *differs* if the interval excludes zero, else the comparison is
-    *inconclusive*. The paper's runs are not known: its spread enters as that of three random splits.
-
-    Args:
-        paper_mean: the published mean.
-        paper_std: its standard deviation of single runs.
-        ours: our values by seed; of one alone, which has no spread, the comparison is inconclusive.
-        level: ``image`` or ``pixel``.
+    *inconclusive*, as it is for one run of ours alone. The paper's runs are not known: its spread enters as
+    that of three random splits.
     """
     if ours.empty:
         return Verdict("not run")

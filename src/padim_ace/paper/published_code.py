@@ -5,8 +5,6 @@ The code is Advanced-Vision-and-Learning-Lab/PaDiM-ACE at 7dff7f4. A *convention
 one and ``published-D3`` takes one away.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ are differences of the same seed, so that the spread of splits and features canc
 percent, its differences are in points and stand with their 95 % intervals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any
