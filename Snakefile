@@ -162,8 +162,9 @@ rule baselines:
 
 def rivals(dataset):
     """The paper's own on every dataset, the others where the recommended detector is compared."""
-    compared = dataset in config.get("rivals", DATASETS)
-    return [name for name, baseline in BASELINES.items() if baseline.rival and (name == "dfm" or compared)]
+    number = config["rivals"].get(dataset)  # of seeds
+    run = [name for name, baseline in BASELINES.items() if baseline.rival and (name == "dfm" or number)]
+    return {"rivals": run, "seeds": config["rival_seeds"][:number]}
 
 
 # What takes hours, `make rivals`. Nothing else asks for it: a page reads the copy in results/<profile>, which no rule makes.
@@ -174,7 +175,7 @@ use rule baselines as rivals with:
         page=f"{BUILD}/rivals/{{dataset}}-rivals/rivals_{{dataset}}.ipynb",
     params:
         values=lambda wildcards: scoring(
-            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=rivals(wildcards.dataset), seeds=config["rival_seeds"]
+            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", **rivals(wildcards.dataset)
         ),
 
 
