@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from padim_ace.experiment import results
 from padim_ace.experiment.baselines import BASELINES
 
 if not config:
@@ -23,8 +24,7 @@ RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 FIRST = config["backbones"][0]
 MANIFEST = f"{BUILD}/prepared/{{dataset}}/manifest.csv"
-WRITTEN = ["scores.csv", "provenance.json", "seeds.json"]  # in results/<profile>
-WRITTEN += [f"{name}.csv" for name in ("not_run", "supervision", "validation", "clamp", "classes", "fill")]
+WRITTEN = ["scores.csv", "provenance.json", "seeds.json", *results.JOINED]  # in results/<profile>
 
 # What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
 # module that only draws: all that follows from it would be too.
@@ -183,9 +183,7 @@ rule collect:
     input: expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS)
     output: expand(f"{RESULTS}/{{name}}", name=WRITTEN)
     run:
-        from padim_ace.experiment.results import collect
-
-        collect([Path(path).parent for path in input], Path(output[0]).parent)
+        results.collect([Path(path).parent for path in input], Path(output[0]).parent)
 
 
 use rule collect as collect_rivals with:

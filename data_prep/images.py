@@ -60,11 +60,6 @@ def _entries(folder: Path) -> list[Path]:
         raise DataError(folder, expected, str(error.strerror), advice) from None
 
 
-def read_image(path: Path) -> Num[np.ndarray, "row column"]:
-    """Grey image in the file's own number type; colour becomes luminance (ITU-R 601), alpha is dropped."""
-    return _grey(_read(path, "L")[0])
-
-
 def read_values(path: Path) -> tuple[Num[np.ndarray, "row column"], Mask | None]:
     """Grey image (magnitude, where it is complex), and where it holds data; None: everywhere.
 
@@ -195,7 +190,7 @@ def _grey(array: np.ndarray) -> np.ndarray:
 
 def read_grey8(path: Path) -> Grey:
     """Grey image that must be 8-bit, as those of the public releases are."""
-    image = read_image(path)
+    image = _grey(_read(path, "L")[0])
     if image.dtype != np.uint8:
         raise DataError(path, "an 8-bit image", f"{image.dtype}", "prepare it as dataset 'folder'")
     return image

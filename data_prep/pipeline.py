@@ -70,7 +70,8 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
     items, report = kind.items(raw, settings)
     report["left_out"] = dict(sorted(report.get("left_out", {}).items()))
     _check_names(items)
-    checksums = _checksums(items)
+    decisive = {item.name: (item.extra, [sha256(path) for path in item.files]) for item in items}
+    checksums = {name: hashlib.sha256(repr(what).encode()).hexdigest() for name, what in decisive.items()}
     header = {
         "dataset": dataset,
         "seed": run.seed,
@@ -194,9 +195,3 @@ def _check_names(items: list[Item]) -> None:
         if (other := seen.setdefault(item.name.lower(), item)) is not item:
             found = f"also {other.source}"
             raise DataError(item.files[0], f"one image named {item.name}", found, "rename or remove one")
-
-
-def _checksums(items: list[Item]) -> dict[str, str]:
-    """SHA-256 of each item's raw files and annotations, by item name."""
-    decisive = {item.name: (item.extra, [sha256(path) for path in item.files]) for item in items}
-    return {name: hashlib.sha256(repr(what).encode()).hexdigest() for name, what in decisive.items()}

@@ -15,7 +15,7 @@ finished item, from which a second run resumes.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ class Journal:
         """Open or begin the journal of `folder`; `header` is all that decides the result, raw files apart."""
         self.folder, self.path = folder, folder / JOURNAL
         self.done: dict[str, dict[str, Any]] = {}
-        lines = list(self._lines())
+        lines: list[dict[str, Any]] = []
+        with suppress(ValueError, FileNotFoundError):  # the last line may have been cut by a kill
+            lines.extend(map(json.loads, self.path.read_bytes().splitlines()))
         if lines and lines[0] == header:
             self.done = {entry["item"]: entry for entry in lines[1:]}
             write_if_changed(self.path, b"".join(_line(line) for line in lines))  # drops a line cut by a kill
@@ -97,11 +99,6 @@ class Journal:
         for name in LABELS.values():
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, _line(header))
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Whole lines of the journal; the last may have been cut by a kill."""
-        with suppress(ValueError, FileNotFoundError):
-            yield from map(json.loads, self.path.read_bytes().splitlines())
 
     def finished(self, item: str, raw: str) -> dict[str, Any] | None:
         """The entry of an item made from the raw bytes `raw`, if its files are still whole."""
@@ -179,8 +176,10 @@ def _verify(folder: Path, row: dict[str, Any]) -> None:
     for name in filter(None, (row["path"], *map(row.get, MASKS))):
         with Image.open(folder / name) as image:
             if image.mode != "L" or image.size != size:
-                found = f"{image.mode} of {image.size}"
-                raise DataError(folder / name, f"L (8-bit grey) of {size}", found, "prepare again")
+                expected, found = (
+                    f"{mode} of {w}x{h}" for mode, (w, h) in (("L", size), (image.mode, image.size))
+                )
+                raise DataError(folder / name, f"mode {expected}", f"mode {found}", "prepare again")
             if name != row["path"] and not set(np.unique(np.asarray(image))) <= {0, 255}:
                 raise DataError(folder / name, "mask values 0 and 255", "others", "prepare again")
 

@@ -37,8 +37,7 @@ from padim_ace.experiment import results
 from padim_ace.experiment.clamp import clamp_frame
 from padim_ace.experiment.classes import confusion
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.examples import write_examples
-from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.experiment import Experiment, Settings, write_examples
 from padim_ace.experiment.protocols import ARMS
 from padim_ace.experiment.provenance import provenance
 from padim_ace.paper.detectors import DETECTORS, EXAMPLES, PADIM_ACE, READINGS, VALIDATED, without_masks
@@ -55,7 +54,7 @@ network = load_backbone(backbone, image_size=settings.image_size)
 trained = network.weights.source != "random"  # else only the paper's detectors are compared
 judges = DETECTORS if trained else {"paper": READINGS}
 detectors = {
-    protocol: judged if images.has_masks else without_masks(judged)
+    protocol: judged if "pixel" in images.levels else without_masks(judged)
     for protocol, judged in judges.items()
     if protocol not in ARMS or images.has_twins
 }

@@ -10,20 +10,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from data_prep import images
 from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.erased import NO_DATA, RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
-from data_prep.images import (
-    SUFFIXES,
-    alike,
-    list_images,
-    passed_over,
-    pixel_key,
-    read_mask,
-    read_values,
-    to_grey8,
-    words,
-)
 
 SAMPLE = 2**22  # pixels of an image that its grey levels are judged by
 LARGE = 4096  # px; beyond this side a whole image is too large for what comes next
@@ -41,7 +31,7 @@ class Parameters(RemovalParameters):
     white: float | None = Field(default=None, description="value that becomes 255; found from the images")
     scene: str = Field(
         default=r"([^/]+)\.[^./]+$",
-        description="regular expression; what its first group finds in a file's path is the image's scene",
+        description="regular expression whose group finds the scene in a path",
     )
 
     @field_validator("scene")
@@ -67,11 +57,11 @@ class Parameters(RemovalParameters):
 def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     """The images of both folders, and masks by name: every anomalous image has one, or none has."""
     normal_dir, mask_dir = raw / parameters.normal_dir, raw / parameters.mask_dir
-    normals = list_images(normal_dir) if normal_dir.is_dir() else []
-    left_out = passed_over(folder for folder in (normal_dir, mask_dir) if folder.is_dir())
+    normals = images.list_images(normal_dir) if normal_dir.is_dir() else []
+    left_out = images.passed_over(folder for folder in (normal_dir, mask_dir) if folder.is_dir())
     if not normals and parameters.removal == "none":
         raise _nothing(normal_dir, "add some, or set removal to mask or kmeans")
-    masks = _by_name(list_images(mask_dir)) if mask_dir.is_dir() else {}
+    masks = _by_name(images.list_images(mask_dir)) if mask_dir.is_dir() else {}
     found = [
         Item(f"normal_{path.stem}", path.relative_to(raw).as_posix(), "train", "background", (path,))
         for path in normals
@@ -92,7 +82,7 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     large = [source for source, fact in facts.items() if max(fact.size) > LARGE]
     if large and not parameters.tile_size:
         report["doubts"].append(f"{len(large)} images have sides above {LARGE} px: set tile_size.")
-    report["duplicate_groups"] = alike({source: fact.pixels for source, fact in facts.items()})
+    report["duplicate_groups"] = images.alike({source: fact.pixels for source, fact in facts.items()})
     normal = {item.source for item in found if item.category == "background"}
     both = [group for group in report["duplicate_groups"] if 0 < len(normal & set(group)) < len(group)]
     if both:
@@ -114,8 +104,8 @@ def _nothing(folder: Path, advice: str) -> DataError:
     """The error of a folder without images, which says what lies there instead."""
     beside = sorted(p.name for p in folder.parent.glob("*") if p.is_dir())
     found = f"no such folder beside {', '.join(beside[:8]) or 'others'}"
-    found = words(passed_over([folder])) if folder.is_dir() else found
-    return DataError(folder, f"images ({', '.join(sorted(SUFFIXES))})", found, advice)
+    found = images.words(images.passed_over([folder])) if folder.is_dir() else found
+    return DataError(folder, f"images ({', '.join(sorted(images.SUFFIXES))})", found, advice)
 
 
 def _key(path: Path) -> str:
@@ -139,14 +129,14 @@ def _anomalous(folder: Path, train_share: float, left_out: Counter[str]) -> list
     """
     splits = [folder / "train", folder / "test"]
     if all(path.is_dir() for path in splits):
-        found = [(path, part.name) for part in splits for path in list_images(part)]
-        left_out += passed_over(splits)
-        left_out += passed_over([folder], set()) - Counter({"sub-folders": 2})
+        found = [(path, part.name) for part in splits for path in images.list_images(part)]
+        left_out += images.passed_over(splits)
+        left_out += images.passed_over([folder], set()) - Counter({"sub-folders": 2})
     elif folder.is_dir():
-        ranked = sorted(list_images(folder), key=lambda path: hashlib.sha256(path.stem.encode()).digest())
+        ranked = sorted(images.list_images(folder), key=lambda p: hashlib.sha256(p.stem.encode()).digest())
         train = max(1, round(train_share * len(ranked)))
         found = [(path, "train" if rank < train else "test") for rank, path in enumerate(ranked)]
-        left_out += passed_over([folder])
+        left_out += images.passed_over([folder])
     else:
         found = []
     if not found:
@@ -158,13 +148,13 @@ _Look = namedtuple("_Look", "kind low high size pixels")  # what is seen of an i
 
 
 def _look(path: Path) -> _Look:
-    values, valid = read_values(path)
+    values, valid = images.read_values(path)
     kind = "8-bit" if values.dtype == np.uint8 else "floating point" if values.dtype.kind == "f" else "whole"
     step = int(np.ceil(np.sqrt(values.size / SAMPLE)))
     sample = values[::step, ::step] if valid is None else values[::step, ::step][valid[::step, ::step]]
     sample = sample if sample.size else values[valid][:SAMPLE]
     low, high = np.percentile(sample, (1, 99.9))
-    return _Look(kind, float(low), float(high), values.shape, pixel_key(values))
+    return _Look(kind, float(low), float(high), values.shape, images.pixel_key(values))
 
 
 def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -> tuple[float, float]:
@@ -192,16 +182,16 @@ def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -
 
 def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     """The image in 8 bits, by the grey scale that `items` found."""
-    image, valid = read_values(item.files[0])
+    image, valid = images.read_values(item.files[0])
     if image.dtype != np.uint8 or item.extra != (0, 255):
-        image = to_grey8(image, *item.extra)
+        image = images.to_grey8(image, *item.extra)
     notes: tuple[str, ...] = ()
     if valid is not None:
         image, notes = image * valid, (NO_DATA,)
     if item.category == "background":
         about = (item.split, item.category, item.source)
         return [Record(item.name, "normal", *about, image, valid=valid, notes=notes)]
-    mask = read_mask(item.files[1], image.shape) if len(item.files) > 1 else None
+    mask = images.read_mask(item.files[1], image.shape) if len(item.files) > 1 else None
     return anomalous_and_erased(item, image, mask, parameters, seed, valid, notes)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +46,8 @@ CHECKSUM = re.compile("[0-9a-fA-F]{32}")
 class Parameters(KMeansRemoval):
     """MSTAR's parameters; those of the removal are inherited."""
 
-    crop: int | None = Field(
-        default=128, ge=8, le=4096, description="side of the centre crop, px; none: the chip"
-    )
-    white: float | None = Field(
-        default=0.5, gt=0, description="magnitude that becomes 255 in raw chips; none stretches each chip"
-    )
+    crop: int | None = Field(default=128, ge=8, le=4096, description="side of the centre crop, px")
+    white: float | None = Field(default=0.5, gt=0, description="magnitude of 255; none stretches each chip")
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -193,13 +190,11 @@ def _header_facts(path: Path, header: dict[str, str]) -> _Facts:
     if "TargetType" not in header:
         return _Facts("", None, "", "")
     for key in ("DesiredDepression", "MeasuredDepression"):
-        try:
+        with suppress(KeyError, ValueError, OverflowError):
             angle = round(float(header[key]))
-        except (KeyError, ValueError, OverflowError):
-            continue
-        serial, scene = header.get("TargetSerNum", ""), header.get("ParentScene", "")
-        split = SPLIT_OF_DEPRESSION.get(angle)
-        return _Facts(header["TargetType"], split, serial, f"depression {angle}", scene)
+            serial, scene = header.get("TargetSerNum", ""), header.get("ParentScene", "")
+            split = SPLIT_OF_DEPRESSION.get(angle)
+            return _Facts(header["TargetType"], split, serial, f"depression {angle}", scene)
     expected = "a number as DesiredDepression or MeasuredDepression"
     raise DataError(path, expected, "none", "fetch it again")
 

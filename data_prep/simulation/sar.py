@@ -27,13 +27,8 @@ class System:
     noise: float = 0.01  # noise power; clutter is near 1
 
 
-@dataclass(frozen=True)
-class Scatterers:
-    """Point scatterers: pixel coordinates and amplitudes (power 1 is the clutter of one pixel)."""
-
-    row: Float[np.ndarray, " point"]
-    column: Float[np.ndarray, " point"]
-    amplitude: Float[np.ndarray, " point"]
+#: Point scatterers: pixel coordinates and amplitudes (power 1 is the clutter of one pixel).
+Scatterers = Float[np.ndarray, "row_column_amplitude point"]
 
 
 def gaussian_field(
@@ -90,9 +85,10 @@ def _circular(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def _add(field: np.ndarray, points: Scatterers, rng: np.random.Generator) -> None:
-    value = points.amplitude * np.exp(2j * np.pi * rng.random(len(points.amplitude)))
-    top, left = np.floor(points.row).astype(int), np.floor(points.column).astype(int)
-    down, right = points.row - top, points.column - left
+    row, column, amplitude = points
+    value = amplitude * np.exp(2j * np.pi * rng.random(len(amplitude)))
+    top, left = np.floor(row).astype(int), np.floor(column).astype(int)
+    down, right = row - top, column - left
     for dr, wr in ((0, 1 - down), (1, down)):
         for dc, wc in ((0, 1 - right), (1, right)):
             row, column = top + dr, left + dc

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,7 @@ class SignatureFolder(Dataset):
     def __init__(self, images: str | Path, masks: str | Path | None = None) -> None:
         """List the files; a ValueError if there is no image, or one does not have exactly one mask."""
         self.paths = _images_in(images)
-        self.masks: list[Path] | None = None
-        if masks is not None:
-            self.masks = _paired(self.paths, Path(images), Path(masks))
+        self.masks = None if masks is None else _paired(self.paths, Path(images), Path(masks))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,13 +53,13 @@ def _images_in(folder: str | Path) -> list[Path]:
 
 def _paired(images: list[Path], root: Path, masks: Path) -> list[Path]:
     """The mask of each image, by its path in the folder."""
-    by_stem: dict[Path, list[Path]] = {}
+    by_stem = defaultdict(list)
     for mask in _images_in(masks):
         stem = mask.relative_to(masks).with_suffix("")
-        by_stem.setdefault(stem.with_name(stem.name.removesuffix("_mask")), []).append(mask)
+        by_stem[stem.with_name(stem.name.removesuffix("_mask"))].append(mask)
     stems = [image.relative_to(root).with_suffix("") for image in images]
     for stem in stems:
-        found, sharing = by_stem.get(stem, []), stems.count(stem)
+        found, sharing = by_stem[stem], stems.count(stem)
         if len(found) != 1 or sharing > 1:
             names = ", ".join(str(mask.relative_to(masks)) for mask in found) or "none"
             one = f"one mask {stem}.* or {stem}_mask.* for one image"

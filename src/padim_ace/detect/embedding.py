@@ -17,6 +17,8 @@ from padim_ace.detect.sar_channels import sar_channels
 
 CPU_IMAGES = 4  #: Images in the backbone at a time on a CPU, to stay in its caches between layers
 
+Images = Float[Tensor, "batch channel row column"]
+
 
 @dataclass(frozen=True)
 class FeatureSubset:
@@ -63,24 +65,19 @@ class FeatureSubset:
         self, embedding: Embedding, images: Int[Tensor, " chosen"] | None = None
     ) -> list[Float[Tensor, "_place chosen _feature"]]:
         """A new embedding with only these channels, and only the given images of the batch."""
-        if images is not None and images.device.type == "cpu" and len(images):
-            result = self._select_by_image(embedding, images.tolist())
-        else:
-            result = []
-            for stage, channels in zip(embedding, self.stages, strict=False):
-                of_images = stage if images is None else stage.index_select(1, images)
-                result.append(of_images.gather(2, channels.expand(*of_images.shape[:2], -1)))
+        one_by_one = images.tolist() if images is not None and images.device.type == "cpu" else []
+        result = []
+        for stage, channels in zip(embedding, self.stages, strict=False):
+            if one_by_one:  # four times as fast in a CPU's caches; on a GPU, many small calls would cost more
+                parts = [stage[:, image].index_select(1, channels) for image in one_by_one]
+                result.append(torch.stack(parts).transpose(0, 1))
+                continue
+            of_images = stage if images is None else stage.index_select(1, images)
+            result.append(of_images.gather(2, channels.expand(*of_images.shape[:2], -1)))
         if self.sar:
             sar = embedding[-1] if images is None else embedding[-1].index_select(1, images)
             result[-1] = torch.cat([result[-1], sar], -1)
         return result
-
-    def _select_by_image(self, embedding: Embedding, images: Sequence[int]) -> list[Tensor]:
-        """Four times as fast on a CPU, in its caches; on a GPU, many small calls would cost more."""
-        return [
-            torch.stack([stage[:, image].index_select(1, channels) for image in images]).transpose(0, 1)
-            for stage, channels in zip(embedding, self.stages, strict=False)
-        ]
 
 
 class Embedder(nn.Module):
@@ -103,6 +100,7 @@ class Embedder(nn.Module):
         sizes = [(m.shape[2], m.shape[3]) for m in maps[::-1]]
         self.nested = all(divides(c, f) for c, f in zip(sizes, sizes[1:], strict=False))
         self.sizes = sizes if self.nested else sizes[-1:]  #: Rows and columns of the grids, coarse to fine
+        self.grid = sizes[-1]  #: That of the finest, with one score each
         self.channels = backbone.channels if self.nested else [sum(backbone.channels)]
         """Channels of the stages, fine to coarse."""
         for level, order in enumerate(block_orders(self.sizes)):
@@ -112,17 +110,7 @@ class Embedder(nn.Module):
         self.register_buffer("raster", inverse, persistent=False)
         self.raster: Tensor
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the finest grid, with one score each."""
-        return self.sizes[-1]
-
-    def embed(
-        self,
-        images: Float[Tensor, "batch channel row column"],
-        normalise: bool = True,
-        precision: str = "float32",
-    ) -> Embedding:
+    def embed(self, images: Images, normalise: bool = True, precision: str = "float32") -> Embedding:
         """Embed images in [0, 1], grey or colour, or normalised already if not ``normalise``.
 
         ``precision`` bfloat16 runs the backbone in it, but in no exported graph.

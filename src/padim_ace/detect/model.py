@@ -14,20 +14,13 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from padim_ace.detect import inner_products
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
 from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
-from padim_ace.detect.inner_products import (
-    Full,
-    InnerProduct,
-    Isotropic,
-    Prepared,
-    Shape,
-    Weighted,
-    inner_product,
-)
+from padim_ace.detect.embedding import Embedder, FeatureSubset, Images, kept_features
+from padim_ace.detect.inner_products import Full, InnerProduct, Isotropic, Prepared, Shape, Weighted
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.detect.pyramid import BlockRows, Embedding, narrow
 from padim_ace.detect.registry import PRECISIONS, SIGNATURES, expect_one_of
@@ -40,9 +33,7 @@ KEPT_NORMALS = 64
 """Normal images whose embeddings are kept until the end of a fit, for signatures that are learnt against
 clutter: only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each."""
 
-SignatureBatch = tuple[
-    Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None, Sequence[str]
-]
+SignatureBatch = tuple[Images, Bool[Tensor, "batch row column"] | None, Sequence[str]]
 """Anomalous images, their masks and their classes; these may be left empty."""
 Signature = tuple[Prepared, list[Tensor]]  # and the offsets of the classes
 
@@ -176,7 +167,7 @@ class AceModel(nn.Module):
         self._normals: list[Embedding] = []
 
     @torch.no_grad()
-    def update(self, images: Float[Tensor, "batch channel row column"]) -> None:
+    def update(self, images: Images) -> None:
         """Add normal images to the background's moments; memory does not grow with their number."""
         size = (images.shape[-2], images.shape[-1])
         if not self.moments.count and size != self.embedder.image_size:
@@ -198,7 +189,7 @@ class AceModel(nn.Module):
         if distributed():
             self.moments.all_reduce()
         background = fit_background(self.moments, self.detector.background)
-        product = inner_product(background, self.detector.covariance, self.shape)
+        product = inner_products.inner_product(background, self.detector.covariance, self.shape)
         self.classes = []
         prepared = _signature(self, background, product, signature) if self.detector.has_signature else None
         self.begin()
@@ -207,13 +198,13 @@ class AceModel(nn.Module):
     # scoring
 
     @torch.no_grad()
-    def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
+    def forward(self, images: Images) -> Scored:
         """Score images in [0, 1], grey or colour, of the size that it was fitted on, or it is a ValueError.
 
         Image scores are the maxima of the maps, these the statistic (for ``ace`` the cosine with the
         signature, in [-1, 1]).
         """
-        if not self.is_fitted:
+        if not self.fitted.stages("mean"):
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
         product, signature = self.fitted.product(self.shape), self.fitted.signature()
         centred = centre(self._embed(images), self.fitted.stages("mean"))
@@ -232,12 +223,7 @@ class AceModel(nn.Module):
         class_map = self.embedder.to_raster(of_classes.argmax(-1))
         return scored._replace(pred_class=image_class(of_classes, length), class_map=class_map)
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether it has a background, and a signature if it needs one."""
-        return bool(self.fitted.stages("mean"))
-
-    def _embed(self, images: Float[Tensor, "batch channel row column"]) -> Embedding:
+    def _embed(self, images: Images) -> Embedding:
         size = tuple(images.shape[-2:])
         if size != self.embedder.image_size:
             rows, columns = self.embedder.image_size
@@ -305,11 +291,11 @@ def _signature(
         if SIGNATURES[model.detector.signature].supervision == "masks" and masks is None:
             raise ValueError("masked signature: expected a mask for each anomalous image, found none")
         covered = None if masks is None else model.embedder.covered(masks)
-        white = product.whiten(background.centre(model._embed(images)))
+        white = background.whiten(model._embed(images))
         pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
         names += classes
     for normal in model._normals:
-        pool.add_clutter(product.whiten(background.centre(normal)))
+        pool.add_clutter(background.whiten(normal))
     if distributed():
         pool.all_gather_clutter()
     directions = pool.signatures(background.samples)[model.detector.pool].unsqueeze(0)

@@ -130,14 +130,6 @@ class BlockRows:
             cross = grouped.index_select(2, kept).flatten(1, 2)
         return BlockRows([*self.cross[:-1], cross], [*self.own[:-1], own])
 
-    def tensors(self) -> list[Tensor]:
-        """All blocks, ``own`` before ``cross``: what a checkpoint stores."""
-        return [*self.own, *self.cross]
-
-
-def _own_product(stage: Tensor, own: Tensor) -> Tensor:
-    return torch.matmul(stage, own[0].mT if own.shape[0] == 1 else own.mT)
-
 
 def _cross_product(context: Tensor, cross: Tensor, places: int, features: int) -> Tensor:
     """Rows of ``cross`` applied to the coarser context, ``[place, image, feature]`` at the finer stage."""
@@ -154,7 +146,7 @@ def lower_product(rows: BlockRows, embedding: Embedding, below: float = 1) -> Em
     coarser = [None, *contexts(embedding)]
     result = []
     for stage, context, cross, own in zip(embedding, coarser, rows.cross, rows.own, strict=True):
-        product = _own_product(stage, own)
+        product = torch.matmul(stage, own[0].mT if own.shape[0] == 1 else own.mT)
         if context is not None:
             off = _cross_product(context, cross, stage.shape[0], stage.shape[-1])
             product = torch.add(product, off, alpha=below)

@@ -9,7 +9,7 @@ image once (:class:`Remembering`). Metrics are of raw scores: anomalib's post-pr
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -261,11 +261,8 @@ def prepared_images(
     return torch.stack([pre_processor.transform(image.expand(3, -1, -1)) for image in images])
 
 
-def _groups(index: np.ndarray, size: int, what: str) -> Iterator[np.ndarray]:
-    with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
-        for start in range(0, len(index), size):
-            yield index[start : start + size]
-            bar.update(len(index[start : start + size]))
+def _groups(index: np.ndarray, size: int, what: str) -> Iterable[np.ndarray]:
+    return tqdm(np.split(index, range(size, len(index), size)), what, unit="batch", mininterval=1)
 
 
 def _add_resized(

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.embedding import FeatureSubset
-from padim_ace.detect.inner_products import Full
 from padim_ace.detect.pyramid import energy
 from padim_ace.detect.signature import ROUNDS, Bags, candidates, minimise
 from padim_ace.experiment.embeddings import ImageEmbeddings
@@ -44,12 +43,11 @@ def confusion(images: ImageEmbeddings, name: str, features: int = 100, seed: int
     for _, embedding in images.batches(normal, "fit classes"):
         moments.update(subset.select(embedding))
     background = fit_background(moments, "patch")
-    product = Full(background.whitening, embedder.shape(subset))
 
     def bags(index: np.ndarray) -> Bags:
         found = []
         for _, embedding in images.batches(index, "classes"):
-            white = product.whiten(background.centre(subset.select(embedding)))
+            white = background.whiten(subset.select(embedding))
             found.append(candidates(white, energy(white)).double())
         return torch.cat(found)
 

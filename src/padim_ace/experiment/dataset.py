@@ -161,11 +161,6 @@ class PreparedDataset:
         """Those of ``LEVELS`` at which every anomalous image has a mask; metrics of pixels need them."""
         return [level for level, column in LEVELS.items() if self.manifest.loc[self.anomalous, column].all()]
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether every anomalous image has a mask."""
-        return "pixel" in self.levels
-
     @staticmethod
     def read_grey(path: Path) -> UInt8[np.ndarray, "row column"]:
         """A file of the dataset as it is; a DataError if it is missing or does not decode."""

@@ -87,10 +87,8 @@ class EmbeddingStore:
         numbers = [self._number[row] for row in rows.tolist()]
         assert self._memory is not None
         block = torch.from_numpy(self._memory[numbers])
-        parts = block.split([places * features for places, features in self._shapes], 1)
-        return [
-            part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, self._shapes, strict=True)
-        ]
+        parts = zip(block.split([p * f for p, f in self._shapes], 1), self._shapes, strict=True)
+        return [part.unflatten(1, shape).transpose(0, 1) for part, shape in parts]
 
 
 @dataclass

@@ -167,18 +167,6 @@ def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
 Curve = Float[np.ndarray, " threshold"]
 
 
-def auroc(false: Curve, true: Curve) -> float:
-    """Area under the ROC curve, from cumulative false and true positives of falling thresholds; ties count
-    half."""
-    return float(np.trapezoid(np.r_[0, true], np.r_[0, false]) / (false[-1] * true[-1]))
-
-
-def average_precision(false: Curve, true: Curve) -> float:
-    """``Σ (R_i - R_{i-1}) P_i``: precision at each threshold, weighted by the recall it adds."""
-    precision = true / np.maximum(true + false, 1)
-    return float((np.diff(true, prepend=0) * precision).sum() / true[-1])
-
-
 def best_f1(false: Curve, true: Curve) -> tuple[float, int]:
     """The highest F1 over all thresholds, and that threshold's place in the curve."""
     f1 = 2 * true / (true + false + true[-1])
@@ -195,8 +183,13 @@ def aupro(fpr: Curve, overlap: Curve, limit: float = FPR_LIMIT) -> float:
 
 
 def curve_metrics(false: Curve, true: Curve) -> dict[str, float]:
-    """``auroc``, ``ap`` and best ``f1`` of cumulative false and true positives of falling thresholds."""
-    return {"auroc": auroc(false, true), "ap": average_precision(false, true), "f1": best_f1(false, true)[0]}
+    """``auroc``, ``ap`` and best ``f1`` of cumulative false and true positives of falling thresholds.
+
+    In the area under the ROC curve ties count half; the average precision is ``Σ (R_i - R_{i-1}) P_i``.
+    """
+    area = np.trapezoid(np.r_[0, true], np.r_[0, false]) / (false[-1] * true[-1])
+    ap = (np.diff(true, prepend=0) * (true / np.maximum(true + false, 1))).sum() / true[-1]
+    return {"auroc": float(area), "ap": float(ap), "f1": best_f1(false, true)[0]}
 
 
 def image_metrics(
@@ -214,7 +207,5 @@ def _require_both(of: str, finite: bool, negatives: int, positives: int) -> None
     if not finite:
         raise ValueError(f"{of} metrics: expected finite scores, found NaN or infinite ones; train again")
     if not negatives or not positives:
-        found = f"found {negatives} and {positives}"
-        raise ValueError(
-            f"{of} metrics: expected normal and anomalous {of}s, {found}; give images of both kinds"
-        )
+        found = f"found {negatives} and {positives}; give images of both kinds"
+        raise ValueError(f"{of} metrics: expected normal and anomalous {of}s, {found}")

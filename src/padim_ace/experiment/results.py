@@ -21,14 +21,7 @@ NAMES = ("detector", "background", "covariance", "signature", "convention", "cha
 """The columns that name a detector."""
 KEY = ("dataset", "backbone", "protocol", *NAMES, "seed", "level", "metric")
 SCORES = (*KEY, "value")  #: The columns of ``scores.csv``
-JOINED = {
-    "not_run.csv": "what could not be run and why",
-    "supervision.csv": "signatures of few images",
-    "validation.csv": "what the validation images say of the recommended detector and of changes to it",
-    "classes.csv": "which class the anomalous images are taken for",
-    "clamp.csv": "image AUROC of clamped scores",
-    "fill.csv": "how well the fill of erased targets is told from background",
-}
+JOINED = [f"{name}.csv" for name in ("not_run", "supervision", "validation", "clamp", "classes", "fill")]
 """The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {
     "protocol": {*PROTOCOLS, *ARMS},

@@ -111,18 +111,18 @@ def _would_decide(difference: float, margin: float, paper: tuple[float, int], he
     if math.isnan(half_width(0.9, paper, here)):
         return "more than one run on each side"
     (theirs, three), (ours, ten) = paper, here
-    seeds = {n: half_width(0.9, paper, (ours, n)) for n in range(ten + 1, MOST_RUNS)}
-    runs = {n: half_width(0.9, (theirs, n), here) for n in range(three + 1, MOST_RUNS)}
-    both = {1: half_width(0.9, (theirs, MOST_RUNS), (ours, MOST_RUNS))}
-    fewest_seeds, fewest_runs, decided = (
-        next((n for n, half in halves.items() if _word(difference, half, margin) != "inconclusive"), 0)
-        for halves in (seeds, runs, both)
-    )
-    if fewest_seeds:
-        return f"{fewest_seeds} seeds"
-    left = f"±{min(seeds.values()):.1f} stays"  # however many seeds
-    if fewest_runs:
-        return f"{fewest_runs} runs of the paper's ({left})"
+
+    def decide(*sides: tuple[float, int]) -> bool:
+        return _word(difference, half_width(0.9, *sides), margin) != "inconclusive"
+
+    for seeds in range(ten + 1, MOST_RUNS):
+        if decide(paper, (ours, seeds)):
+            return f"{seeds} seeds"
+    left = f"±{half_width(0.9, paper, (ours, MOST_RUNS - 1)):.1f} stays"  # however many seeds
+    for runs in range(three + 1, MOST_RUNS):
+        if decide((theirs, runs), here):
+            return f"{runs} runs of the paper's ({left})"
+    decided = decide((theirs, MOST_RUNS), (ours, MOST_RUNS))
     return f"{'more runs on both sides' if decided else 'only more images'} ({left})"
 
 
