@@ -93,7 +93,7 @@ engine.fit(model, datamodule=data)
 # One pass over the normal images streams the background's mean and covariance, in memory that does not grow with
 # their number. Then each image for the signature contributes the 16 patches that are farthest from that background.
 # The direction by which the best patch of each image tells anomalous images from normal ones is the
-# signature. Nothing else is learned. (`PadimAce()` alone is the paper's detector: the mean embedding of whole images.)
+# signature. Nothing else is learnt. (`PadimAce()` alone is the paper's detector: the mean embedding of whole images.)
 #
 # ## How well does it do?
 #

@@ -51,8 +51,9 @@ API = [
 
 KEEP = """([captions, appendix]) => {
   document.querySelectorAll('details').forEach(part => part.open = true);
-  const parts = [...document.querySelectorAll('.bd-article .toctree-wrapper')];
-  parts.forEach((part, i) => captions[i].startsWith('Appendix') !== appendix && part.remove());
+  const parts = [...document.querySelectorAll('.toctree-wrapper')].filter((p) => !p.parentElement.closest('.toctree-wrapper'));
+  const first = parts.length - captions.filter((caption) => caption.startsWith('Appendix')).length;
+  parts.forEach((part, i) => (i >= first) !== appendix && part.remove());
 }"""
 """Leaves the main part or the appendices of the book in one page."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -16,6 +18,9 @@ from pygments.lexers import PythonLexer
 from padim_ace.report import titles
 
 ROOT = Path(__file__).resolve().parents[1]
+
+LONG = 10
+"""Rows of the longest table that the main part shows unfolded."""
 
 LIGHT = ("table", "tables", "table_demo", "ledger", "beyond", "beyond_more", "classes")
 """Notebooks that only read results: they run in the environment of ``binder/``, without torch."""
@@ -90,7 +95,8 @@ def finish(notebook: Any, page: str, book: Path) -> None:
             for kind in {"text/html", "text/markdown"} & set(output.get("data", {})):
                 output["data"][kind] = unbroken(output["data"][kind])
             if "text/html" in output.get("data", {}):
-                output["data"]["text/html"] = _with_origin(output["data"]["text/html"], cell.source, name)
+                shown = _with_origin(output["data"]["text/html"], cell.source, name)
+                output["data"]["text/html"] = _fold_long(shown) if in_main_part(page) else shown
         tags = cell.metadata.setdefault("tags", [])
         if "injected-parameters" in tags:  # what the page was made with, in place of the defaults
             tags.append("hide-input")
@@ -133,6 +139,23 @@ def _with_origin(shown: str, code: str, name: str) -> str:
     if 'class="made-by">' in shown:
         return shown.replace('class="made-by">', f'class="made-by">Made by {lines}. Data: ')
     return shown.replace("</figure>", f'<p class="made-by">Made by {lines}.</p></figure>')
+
+
+def in_main_part(page: str) -> bool:
+    """Whether a page belongs to the part that is read from front to back."""
+    parts = yaml.safe_load((ROOT / "book/_toc.yml").read_text(encoding="utf-8"))["parts"]
+    entries = [e for part in parts if not part["caption"].startswith("Appendix") for e in part["chapters"]]
+    return any(fnmatch(page, entry.get("file") or entry["glob"]) for entry in entries)
+
+
+def _fold_long(shown: str) -> str:
+    """A table of more than ten rows folded away."""
+    rows = shown.count("<tr") - 1
+    if rows <= LONG or '<div class="table-scroll"' not in shown or 'class="provenance"' in shown:
+        return shown
+    before, div, after = shown.partition('<div class="table-scroll"')
+    after = after.replace("</div>", "</div></details>", 1)
+    return f"{before}<details><summary>{rows} rows</summary>{div}{after}"
 
 
 def _fold(notebook: Any) -> None:

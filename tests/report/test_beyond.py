@@ -54,7 +54,9 @@ def test_several_datasets_have_a_column_each_and_what_is_decided_is_said_of_each
     frame = beyond.comparison(both, beyond.FRONT, ["ssdd", "hrsid"], [("image", "auroc")])
     heads = Read(beyond.comparison_table(frame, "caption", "name")).rows[0]
     assert heads[2:] == ["SSDD Image AUROC", "HRSID Image AUROC"]
-    assert beyond.decided(frame) == "above all others in image AUROC on SSDD; below RX in image AUROC on HRSID"
+    assert (
+        beyond.decided(frame) == "above all others in image AUROC on SSDD; below RX in image AUROC on HRSID"
+    )
     level = beyond.comparison(scores(0.01), beyond.FRONT, ["ssdd"], [("pixel", "ap")])
     assert beyond.decided(level) == "not decided against RX in pixel AP on SSDD"
     assert "recommended 90.0" in beyond.front_figure(frame)[1]
