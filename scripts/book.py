@@ -52,7 +52,8 @@ API = [
 
 KEEP = """([captions, appendix]) => {
   document.querySelectorAll('details').forEach(part => part.open = true);
-  const parts = [...document.querySelectorAll('.toctree-wrapper')].filter((p) => !p.parentElement.closest('.toctree-wrapper'));
+  const parts = [...document.querySelectorAll('.toctree-wrapper')]
+    .filter((part) => !part.parentElement.closest('.toctree-wrapper'));
   const first = parts.length - captions.filter((caption) => caption.startsWith('Appendix')).length;
   parts.forEach((part, i) => (i >= first) !== appendix && part.remove());
 }"""

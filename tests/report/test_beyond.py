@@ -59,7 +59,7 @@ def test_several_datasets_have_a_column_each_and_what_is_decided_is_said_of_each
     )
     level = beyond.comparison(scores(0.01), beyond.FRONT, ["ssdd"], [("pixel", "ap")])
     assert beyond.decided(level) == "not decided against RX in pixel AP on SSDD"
-    assert "recommended 90.0" in beyond.front_figure(frame)[1]
+    assert "recommended 91.0" in beyond.front_figure(frame)[1]
 
 
 def test_columns_are_counted_where_it_is_above_all_rivals_and_below_one():
