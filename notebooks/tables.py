@@ -68,7 +68,7 @@ Markdown(
 #
 # ## Number by number
 #
-# The paper's rows, and no others. In full, with all readings, baselines and datasets: [Table 1](#table-1),
+# The paper's rows, and no others. In full, with all readings, baselines and datasets, and why some were not run: [Table 1](#table-1),
 # [Table 2](#table-2), [Table 3](#table-3), [Table 4](#table-4).
 
 # %% tags=["hide-input"]

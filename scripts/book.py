@@ -52,8 +52,8 @@ API = [
 
 KEEP = """([captions, appendix]) => {
   document.querySelectorAll('details').forEach(part => part.open = true);
-  const parts = [...document.querySelectorAll('.toctree-wrapper')]
-    .filter((part) => !part.parentElement.closest('.toctree-wrapper'));
+  const nested = (part) => part.parentElement.closest('.toctree-wrapper');
+  const parts = [...document.querySelectorAll('.toctree-wrapper')].filter((part) => !nested(part));
   const first = parts.length - captions.filter((caption) => caption.startsWith('Appendix')).length;
   parts.forEach((part, i) => (i >= first) !== appendix && part.remove());
 }"""
@@ -127,6 +127,7 @@ def sources(profile: str) -> Path:
     (book / "figures/needs.html").write_text(needed.data, encoding="utf-8")
     _extra_files(book / "_extra")
     try_it.add(build, book)
+    _toc(book)
     _config(book)
     return book
 
@@ -177,6 +178,17 @@ def _extra_files(extra: Path) -> None:
     pages.offer(extra / "files")
 
 
+def _toc(book: Path) -> None:
+    """Leave out of the contents what was not made: a glob that matches no page is an error."""
+    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    for part in toc["parts"]:
+        part["chapters"] = [
+            e for e in part["chapters"] if "glob" not in e or [*book.glob(f"{e['glob']}.ipynb")]
+        ]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
+
+
 def _config(book: Path) -> None:
     """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.ledger.numbers."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
@@ -196,12 +208,18 @@ def measured(profile: str) -> pd.DataFrame:
 
 def needs(profile: str) -> pd.DataFrame:
     """What it takes to make pages again, as measured: those made here, and the paper's numbers."""
-    kinds = dict.fromkeys(pages.LIGHT, ("each page of results", "`results/`"))
-    kinds |= dict.fromkeys(pages.MADE, (f"all numbers of the {profile}", "its images"))
+    kinds = dict.fromkeys([*pages.LIGHT, "deviations"], ("each page of results", "`results/`"))
+    kinds |= dict.fromkeys(
+        [*pages.MADE, "fill_visibility"], (f"all numbers of profile {profile}", "its images")
+    )
+    kinds |= dict.fromkeys(["front", "figure_localisation"], ("the figures with images", "these images"))
     found = measured(profile)
-    named = found.index.map(pages.source_of)
+    named = [pages.source_of(page) for page in found.index]
+    found["what"], found["data"] = zip(
+        *(kinds.get(name, (name, "its images")) for name in named), strict=True
+    )
     rows = []
-    for (what, data), part in found.groupby([kinds.get(name, (name, "its images")) for name in named]):
+    for (what, data), part in found.groupby(["what", "data"]):
         cpu = part["cpu"].median() if data == "`results/`" else part["cpu"].sum(min_count=1)
         rows.append((what, cpu / 60, part["memory"].max(), data))
     runs = pd.DataFrame(

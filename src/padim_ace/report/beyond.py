@@ -155,6 +155,7 @@ def front_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
                 said.append(f"{METRICS[metric]} on {dataset_title(dataset)}: {listed}.")
             axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
             axis.set_ylim(len(names) - 0.5, -0.5)
+            axis.set_xlim(max(0, axis.get_xlim()[0]), min(100.5, axis.get_xlim()[1]))
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure, " ".join(said)
 
