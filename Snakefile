@@ -26,7 +26,7 @@ BESIDE = ["not_run", "supervision", "selection", "clamp", "histograms", "areas"]
 # module that only draws: all that follows from it would be too.
 MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
 ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines", "fill_visibility"], MEASURE)
-SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "data_prep"]
+SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "src/padim_ace/scene", "data_prep"]
 
 
 def parameters(notebook):
@@ -49,7 +49,7 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "fill_visibility", "use_your_own"]
+PAGES = [*SHOWN, "fill_visibility", "use_your_own", "whole_scene"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -84,6 +84,7 @@ localrules:
     all,
     notebook,
     collect,
+    detect_scenes,
 
 
 rule all:
@@ -250,6 +251,23 @@ rule use_your_own:
         RUN
 
 
+rule whole_scene:
+    input:
+        **common("whole_scene"),
+    output:
+        page=f"{BUILD}/notebooks/whole_scene.ipynb",
+    params:
+        values=given(
+            data=os.environ.get("PADIM_ACE_DATA", "") if "hrsid" in DATASETS else "",
+            out=f"{BUILD}/whole_scene",
+            backbone=FIRST,
+            threads=2,
+        ),
+    threads: 2
+    shell:
+        RUN
+
+
 rule localisation:
     input:
         **common("figure_localisation"),
@@ -260,6 +278,31 @@ rule localisation:
         values=lambda wildcards, input: given(dataset=wildcards.dataset, maps=f"{input.maps}"),
     shell:
         RUN
+
+
+# Scenes of a folder through a model that `padim-ace fit` wrote, a job for each, apart from the book:
+#   snakemake detect_scenes --configfile config/demo.yaml --cores 4 --config scenes=<folder> model=ship.pt found=<folder>
+FOUND = config.get("found", "build/found")
+SCENES = {path.stem: str(path) for path in sorted(Path(config.get("scenes", FOUND)).glob("*.tif*"))}
+
+
+rule detect_scenes:
+    input:
+        expand(f"{FOUND}/{{scene}}.geojson", scene=SCENES),
+
+
+rule detect_scene:
+    input:
+        model=config.get("model", "ship.pt"),
+        scene=lambda wildcards: SCENES[wildcards.scene],
+    output:
+        multiext(f"{FOUND}/{{scene}}", ".score.tif", ".png", ".geojson"),
+    params:
+        pfa=config.get("pfa", 1e-5),
+        out=FOUND,
+    threads: config["threads"]
+    shell:
+        "OMP_NUM_THREADS={threads} padim-ace detect {input.model:q} {input.scene:q} --pfa {params.pfa} -o {params.out:q}"
 
 
 rule book:

@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import scene
 import torch
 
 from data_prep import prepare
@@ -248,6 +249,18 @@ def main() -> None:
     show("memory_2000_over_200", a / b, "<= 1.1", f"{a:.0f} MB, {b:.0f} MB at the peak")
     a, b, ratio = reference_scoring_over_ours(repeats)
     show("reference_scoring_over_ours", ratio, ">= 100", f"{a:.2f} s as published, {b:.4f} s here")
+    folder = scene.prepare_scenes(ROOT / "build/bench/scenes")
+    a, b, ratio = paired(lambda: scene.bare(folder), lambda: scene.detect(folder), repeats)
+    show("scene_over_backbone", ratio, ">= 0.6", f"{b:.1f} s for {scene.SIDE}² px, {a:.1f} s bare")
+    with ProcessPoolExecutor(**fresh) as processes:
+        large, small = processes.map(scene.peak_memory, [folder] * 2, ("large", "small"), [THREADS] * 2)
+    show(
+        "scene_memory_16384_over_4096", large / small, "<= 1.1", f"{large:.0f} MB, {small:.0f} MB at the peak"
+    )
+    a, b, ratio = paired(*scene.tiled_padim(folder), repeats)
+    show(
+        "tiled_padim_over_ours", ratio, ">= 3", f"{a:.1f} s by anomalib on tiles of 1024² px, {b:.1f} s here"
+    )
     report.update(dataset=whole.root.name, images=len(dataset), backbone=backbone, threads=THREADS)
     results.write_json(report, ROOT / "bench/latest.json")
     print(json.dumps(report))

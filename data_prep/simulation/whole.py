@@ -1,0 +1,162 @@
+"""Whole scenes of thousands of pixels: a sea with ships, a strip of land, a no-data border, a place on Earth.
+
+`python -m data_prep.simulation.whole FOLDER` writes two: `sea.tif` without ships and `ships.tif`.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt16
+
+from data_prep.files import write_atomic
+from data_prep.simulation.sar import Scatterers, System, gamma_texture, gaussian_field, intensity
+from data_prep.simulation.scenes import _join, _no_points, _ship
+
+ROOM = 96  # px, of the square that a ship is drawn in
+SPACING = 10.0  # m between pixels
+UTM = ("EPSG:32631", 500_000.0, 5_700_000.0)  # on its central meridian, 3° E
+SLANT = 0.12  # columns of border for each row, as where an orbit crosses the grid
+
+
+def write_scene(
+    path: Path,
+    size: tuple[int, int] = (2048, 2048),
+    ships: int = 40,
+    *,
+    shape: float = 4.0,
+    land: float = 0.15,
+    border: int = 200,
+    place: str = "crs",
+    repeat: int = 1,
+    seed: int = 0,
+) -> list[tuple[int, int, int, int]]:
+    """Write a scene as 16-bit GeoTIFF, and the boxes of its ships as `<name>.truth.geojson` beside it.
+
+    Args:
+        path: the file.
+        size: rows and columns.
+        ships: how many.
+        shape: of the K-distribution of the sea; the lower, the spikier.
+        land: the part of the columns that is land, on the right.
+        border: columns of no-data in the first row, on the left; fewer in each row below.
+        place: `crs` (UTM), `gcps` (ground control points in longitude and latitude) or `none`.
+        repeat: how often the scene is laid side by side in rows and columns; the sea repeats without a seam.
+        seed: the same seed, the same scene.
+
+    Returns:
+        The boxes of the ships: left, top, right, bottom, in pixels.
+    """
+    rng = np.random.default_rng(seed)
+    amplitude, boxes = _amplitude(size, ships, shape, land, border, rng)
+    georeference, to_lonlat = _georeference(size, place)
+    import rasterio
+
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint16",
+        "count": 1,
+        "nodata": 0,
+        "compress": "deflate",
+        "tiled": True,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = (n * repeat for n in size)
+    with rasterio.open(
+        path, "w", **profile, height=height, width=width, bigtiff="if_safer", **georeference
+    ) as out:
+        for row in range(repeat):
+            for column in range(repeat):
+                window = rasterio.windows.Window(column * size[1], row * size[0], *size[::-1])
+                out.write(amplitude, 1, window=window)
+        out.set_band_description(1, "vv")
+    features = []
+    for left, top, right, bottom in boxes:
+        ring = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
+        geometry = {"type": "Polygon", "coordinates": [to_lonlat(ring)]}
+        features.append(
+            {"type": "Feature", "properties": {"box_px": [left, top, right, bottom]}, "geometry": geometry}
+        )
+    truth = {"type": "FeatureCollection", "features": features}
+    if place == "none":
+        truth["coordinates"] = "pixel"
+    write_atomic(path.with_suffix(".truth.geojson"), json.dumps(truth).encode())
+    return boxes
+
+
+def _amplitude(
+    size: tuple[int, int], ships: int, shape: float, land: float, border: int, rng: np.random.Generator
+) -> tuple[UInt16[np.ndarray, "row column"], list[tuple[int, int, int, int]]]:
+    """The image, 0 in its border, and the boxes of its ships."""
+    row, column = np.indices(size)
+    swell = np.cos(2 * np.pi * (row * round(size[0] / 40) / size[0] + column * round(size[1] / 25) / size[1]))
+    power = np.exp(0.15 * swell) * gamma_texture(size, shape, 1.5, rng)
+    coast = size[1] * (1 - land) + 0.02 * size[1] * gaussian_field((size[0], 1), (size[0] / 40, 0), rng)
+    ashore = column > coast
+    soil = 1.5 * np.exp(0.35 * gaussian_field(size, 9, rng)) * gamma_texture(size, 2.5, 1.2, rng)
+    power = np.where(ashore, soil, power)
+    edge = np.maximum(border - SLANT * row, 0) * (border > 0)
+    points = _no_points()
+    boxes: list[tuple[int, int, int, int]] = []
+    taken = (column < edge + ROOM / 2) | (column > coast - ROOM / 2)
+    while len(boxes) < ships:
+        corner = [int(rng.integers(n - ROOM)) for n in size]
+        square = (slice(corner[0], corner[0] + ROOM), slice(corner[1], corner[1] + ROOM))
+        hull, found = _ship(
+            (ROOM, ROOM), np.full(2, ROOM / 2), rng.uniform(0, np.pi), rng.uniform(10, 40), rng
+        )
+        if taken[square].any():
+            continue
+        taken[square] = True
+        points = _join(points, Scatterers(found.row + corner[0], found.column + corner[1], found.amplitude))
+        (top, bottom), (left, right) = (np.flatnonzero(hull.any(axis))[[0, -1]] for axis in (1, 0))
+        boxes.append(
+            (
+                corner[1] + int(left),
+                corner[0] + int(top),
+                corner[1] + int(right) + 1,
+                corner[0] + int(bottom) + 1,
+            )
+        )
+    image = np.sqrt(intensity(power, points, System(1.5, 30.0, 3, noise=0.1), rng))
+    grey = np.clip(np.rint(100 * image), 1, 65535).astype(np.uint16)
+    grey[column < edge] = 0
+    return grey, boxes
+
+
+def _georeference(size: tuple[int, int], place: str) -> tuple[dict, Callable[[list], list]]:
+    """What the raster says of its place, and pixels (column, row) to coordinates."""
+    if place == "none":
+        return {}, lambda ring: [[float(x), float(y)] for x, y in ring]
+    from rasterio.control import GroundControlPoint
+    from rasterio.transform import Affine
+    from rasterio.warp import transform
+
+    crs, east, north = UTM
+    if place == "crs":
+        affine = Affine(SPACING, 0, east, 0, -SPACING, north)
+    else:  # turned, as an orbit is
+        affine = Affine.translation(east, north) @ Affine.rotation(-12) @ Affine.scale(SPACING, -SPACING)
+
+    def to_lonlat(ring: list) -> list:
+        x, y = zip(*(affine @ point for point in ring), strict=True)
+        return [list(point) for point in zip(*transform(crs, "EPSG:4326", x, y), strict=True)]
+
+    if place == "crs":
+        return {"crs": crs, "transform": affine}, to_lonlat
+    rows, columns = (np.linspace(0, n, 6) for n in size)
+    grid = [(float(column), float(row)) for row in rows for column in columns]
+    gcps = [
+        GroundControlPoint(row, column, *lonlat)
+        for (column, row), lonlat in zip(grid, to_lonlat(grid), strict=True)
+    ]
+    return {"crs": "EPSG:4326", "gcps": gcps}, to_lonlat
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    write_scene(folder / "sea.tif", ships=0, seed=1)
+    write_scene(folder / "ships.tif", seed=2)
+    print(f"{folder}/sea.tif, {folder}/ships.tif, {folder}/ships.truth.geojson")

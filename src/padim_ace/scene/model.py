@@ -1,0 +1,257 @@
+"""The detector of a scene: a backbone, one background for all places and, perhaps, a target signature.
+
+It works on *blocks*: what one patch of the coarsest stage covers, with the patches of the finer stages in it.
+An embedding is that of :mod:`padim_ace.detect.pyramid` with the patches of a block for its places and blocks
+for its images: with a shared background it does not matter where in a scene a block lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from padim_ace.detect import (
+    Backbone,
+    Detector,
+    FeatureSubset,
+    Moments,
+    PatchMoments,
+    fit_background,
+    load_backbone,
+    patch_scores,
+)
+from padim_ace.detect.background import Background
+from padim_ace.detect.pyramid import BlockRows, Embedding, block_orders, energy, flatten, lower_product
+from padim_ace.detect.signature import as_embedding, directions
+from padim_ace.scene.place import SceneError
+from padim_ace.scene.scaling import Scaling
+from padim_ace.scene.tail import Tail
+
+FORMAT = "padim-ace scene model, version 1"
+PROBE = 768
+"""Side of the image that the reach of a backbone is measured on, in pixels."""
+Inner = tuple[slice, slice]
+"""The part of a window that is embedded, whole blocks, in pixels of the window."""
+
+
+class Options(NamedTuple):
+    """What is chosen before a fit."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    features: int = 100
+    seed: int = 0
+    zoom: int = 1
+    """How much scenes are enlarged before the network: 2 for targets of a few pixels."""
+
+
+class SceneModel:
+    """Fit it window by window with :meth:`update`, then :meth:`fit`; :meth:`score` windows.
+
+    Windows are grey levels in [0, 1] that go :attr:`reach` pixels beyond their inner part.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        scaling: Scaling,
+        device: str = "cpu",
+        *,
+        backbone: Backbone | None = None,
+        seen: tuple[list[int], int] | None = None,
+    ) -> None:
+        """Load the backbone, unless it is given, with what it sees (:func:`strides_and_reach`).
+
+        Raises:
+            ValueError: for a zoom other than 1, 2 or 4, or a backbone that sees all of an image at once.
+        """
+        if options.zoom not in (1, 2, 4):
+            raise ValueError(f"zoom: expected 1, 2 or 4, found {options.zoom}")
+        self.options, self.scaling, self.device = options, scaling, torch.device(device)
+        self.backbone = (backbone or load_backbone(options.backbone)).to(self.device)
+        self.subset = FeatureSubset.draw(self.backbone.channels, options.features, options.seed).to(
+            self.device
+        )
+        self.seen = seen or strides_and_reach(self.backbone)
+        coarse, *_, fine = strides = self.seen[0]
+        self.block, self.patch = coarse // options.zoom, max(fine // options.zoom, 1)
+        """Sides of a block, and of a patch, which has one score, in pixels of the scene."""
+        self.reach = -(-self.seen[1] // coarse) * self.block
+        """How far from a patch the network sees, in pixels of the scene, rounded up to whole blocks."""
+        self.orders = block_orders([(coarse // stride,) * 2 for stride in strides])
+        self.moments = Moments()
+        self.background: Background | None = None
+        self.directions: Float[Tensor, "feature direction"] | None = None
+        self.tail: Tail | None = None
+        self.made: dict[str, Any] = {}
+        """How it was made, as plain data."""
+
+    @torch.inference_mode()
+    def embed(self, grey: Float[Tensor, "row column"], inner: Inner) -> Embedding:
+        """The inner part of a window, as blocks: ``[place in the block, block, feature]`` at each stage."""
+        zoom, images = self.options.zoom, grey.to(self.device)[None, None]
+        if zoom > 1:
+            images = torch.nn.functional.interpolate(images, scale_factor=zoom, mode="bilinear")
+        images = self.backbone.normalise(images).contiguous(memory_format=torch.channels_last)
+        stages = []
+        for level, (stride, maps) in enumerate(zip(self.seen[0], self.backbone(images)[::-1], strict=True)):
+            rows, columns = (slice(p.start * zoom // stride, p.stop * zoom // stride) for p in inner)
+            kept = maps[0, :, rows, columns].index_select(0, self.subset.stages[level])
+            stages.append(_as_blocks(kept, self.seen[0][0] // stride)[self.orders[level]].float())
+        return stages
+
+    def update(self, embedding: Embedding) -> None:
+        """Add blocks of normal scenes to the background that is being fitted."""
+        self.moments.update(embedding)
+
+    def fit(self) -> None:
+        """The background of the blocks that were added; a signature stays what it is in the features' space.
+
+        Raises:
+            ValueError: for fewer normal patches than features.
+        """
+        patches, features = self.moments.count * len(self.orders[-1]), self.options.features
+        if patches <= features:
+            raise ValueError(
+                f"normals: expected more valid patches than the {features} features, found {patches}"
+            )
+        before, self.background = self.background, fit_background(self.moments, "shared")
+        if self.directions is not None and before is not None:
+            old, new = (self._dense(b.whitening) for b in (before, self.background))
+            moved = new @ torch.linalg.solve_triangular(old, self.directions.double(), upper=False)
+            q, r = torch.linalg.qr(moved)
+            self.directions = (q * r.diagonal().sign()).float()
+        self.moments = Moments()
+
+    def _dense(self, rows: BlockRows) -> Float[Tensor, "feature feature"]:
+        """A lower triangular matrix, written out, in float64."""
+        identity = torch.eye(self.options.features, device=self.device)
+        columns = as_embedding(identity, [len(stage) for stage in self.subset.stages])
+        return flatten(lower_product(rows, columns))[0].T.double()
+
+    def whiten(self, embedding: Embedding) -> Embedding:
+        """Embeddings measured from the background."""
+        assert self.background is not None
+        return lower_product(self.background.whitening, self.background.centre(embedding))
+
+    def fit_signature(self, targets: PatchMoments) -> None:
+        """Look for targets like these patches, whitened and of unit length, from now on."""
+        found = directions("mined", targets, PatchMoments(), 1)
+        self.directions = (found / found.norm(dim=0)).float()
+
+    @property
+    def statistic(self) -> Detector:
+        """How patches are scored: by their distance or, with a signature, by Kelly's statistic."""
+        if self.directions is None:
+            return Detector("padim", "shared", signature="", convention="")
+        count = self.directions.shape[1]
+        return Detector("glrt", "shared", signature="mined" if count == 1 else "subspace", dimensions=count)
+
+    @torch.inference_mode()
+    def score_blocks(self, embedding: Embedding) -> Float[Tensor, "place block"]:
+        """The score of each patch of the finest stage."""
+        white = self.whiten(embedding)
+        length, along, unit = energy(white), None, None
+        if self.directions is not None:
+            along = flatten(white) @ self.directions
+            unit = length.new_ones(len(length), 1)
+        assert self.background is not None
+        return patch_scores(self.statistic, along, length, unit, self.background.samples)
+
+    def score(
+        self, grey: Float[Tensor, "row column"], inner: Inner
+    ) -> Float[Tensor, "patch_row patch_column"]:
+        """The scores of the inner part of a window, one for each patch."""
+        blocks = self.score_blocks(self.embed(grey, inner))
+        side, (rows, columns) = len(blocks) ** 0.5, ((p.stop - p.start) // self.block for p in inner)
+        raster = torch.empty_like(blocks)
+        raster[self.orders[-1]] = blocks
+        parts = raster.view(int(side), int(side), rows, columns)
+        return parts.permute(2, 0, 3, 1).reshape(int(side) * rows, int(side) * columns)
+
+    def to_blocks(self, patches: Float[Tensor, "patch_row patch_column"]) -> Float[Tensor, "place block"]:
+        """Numbers of patches, laid out as :meth:`score_blocks` lays out scores."""
+        return _as_blocks(patches[None], self.block // self.patch)[self.orders[-1], :, 0]
+
+    def save(self, path: Path) -> None:
+        """Write all of it to one file, the backbone's weights too."""
+        assert self.background is not None
+        background = {n: vars(v) if isinstance(v, BlockRows) else v for n, v in vars(self.background).items()}
+        state = {
+            "format": FORMAT,
+            "options": self.options._asdict(),
+            "scaling": vars(self.scaling),
+            "layers": self.backbone.layers,
+            "weights": self.backbone.model.state_dict(),
+            "seen": self.seen,
+            "background": background,
+            "directions": self.directions,
+            "tail": self.tail and vars(self.tail),
+            "made": self.made,
+        }
+        torch.save(state, path)
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu") -> SceneModel:
+        """A model from its file, of which nothing is run; its checksum is in ``made``.
+
+        Raises:
+            SceneError: for another file, or a model of another version.
+        """
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+            found = str(state["format"])
+        except Exception as error:  # torch raises many kinds for a file that is not its own
+            found = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
+        if found != FORMAT:
+            raise SceneError(f"{path}: expected a {FORMAT}, found {found}; make one by `padim-ace fit`")
+        options = Options(**state["options"])
+        backbone = load_backbone(options.backbone, "random", None, state["layers"])
+        backbone.model.load_state_dict(state["weights"])
+        model = cls(options, Scaling(**state["scaling"]), device, backbone=backbone, seen=state["seen"])
+        background: Any = {
+            n: BlockRows(**v) if isinstance(v, dict) else v for n, v in state["background"].items()
+        }
+        model.background, model.directions = Background(**background), state["directions"]
+        model.tail = Tail(**state["tail"]) if state["tail"] else None
+        model.made = state["made"] | {"sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+        return model
+
+
+def _as_blocks(maps: Tensor, side: int) -> Tensor:
+    """``[feature, row, column]`` to ``[place in the block, block, feature]``, both in raster order."""
+    features, rows, columns = maps.shape
+    parts = maps.reshape(features, rows // side, side, columns // side, side)
+    return parts.permute(2, 4, 1, 3, 0).reshape(side * side, -1, features)
+
+
+def strides_and_reach(backbone: Backbone) -> tuple[list[int], int]:
+    """The strides of a backbone's stages, coarse to fine, and how many pixels beyond a patch it sees.
+
+    What it sees for a patch in the middle of an image is where the patch's features have a gradient.
+
+    Raises:
+        ValueError: if that is the whole image: attention, or a mean over the image.
+    """
+    image = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)).to(
+        backbone.mean.device
+    )
+    image.requires_grad_()
+    with torch.enable_grad():
+        maps = backbone(image)[::-1]
+    strides, reach = [PROBE // stage.shape[-1] for stage in maps], 0
+    for stage, stride in zip(maps, strides, strict=True):
+        middle = stage.shape[-1] // 2
+        (gradient,) = torch.autograd.grad(stage[..., middle, middle].sum(), image, retain_graph=True)
+        seen = gradient[0].abs().sum(0).nonzero()
+        reach = max(reach, middle * stride - int(seen.min()), int(seen.max()) + 1 - (middle + 1) * stride)
+    if reach > PROBE // 2 - 2 * strides[0]:
+        raise ValueError(
+            "backbone: expected one that sees a part of a scene at a time, such as tf_efficientnet_lite0 or "
+            f"resnet18, found {backbone.name}, which sees all of it"
+        )
+    return strides, reach
