@@ -42,7 +42,7 @@ def write_scene(
         shape: of the K-distribution of the sea; the lower, the spikier.
         land: the part of the columns that is land, on the right.
         border: columns of no-data in the first row, on the left; fewer in each row below.
-        place: `crs` (UTM), `gcps` (ground control points in longitude and latitude) or `none`.
+        place: `crs` (UTM) or `gcps` (ground control points in longitude and latitude).
         repeat: how often the scene is laid side by side in rows and columns; the sea repeats without a seam.
         seed: the same seed, the same scene.
 
@@ -54,34 +54,29 @@ def write_scene(
     georeference, to_lonlat = _georeference(size, place)
     import rasterio
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     profile = {
         "driver": "GTiff",
         "dtype": "uint16",
         "count": 1,
         "nodata": 0,
-        "compress": "deflate",
         "tiled": True,
+        "compress": "deflate",
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = (n * repeat for n in size)
-    with rasterio.open(
-        path, "w", **profile, height=height, width=width, bigtiff="if_safer", **georeference
-    ) as out:
-        for row in range(repeat):
-            for column in range(repeat):
-                window = rasterio.windows.Window(column * size[1], row * size[0], *size[::-1])
-                out.write(amplitude, 1, window=window)
+    profile |= {"height": size[0] * repeat, "width": size[1] * repeat, "bigtiff": "if_safer"} | georeference
+    with rasterio.open(path, "w", **profile) as out:
+        for row, column in np.ndindex(repeat, repeat):
+            out.write(
+                amplitude, 1, window=rasterio.windows.Window(column * size[1], row * size[0], *size[::-1])
+            )
         out.set_band_description(1, "vv")
-    features = []
+    features: list[dict] = []
     for left, top, right, bottom in boxes:
         ring = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
         geometry = {"type": "Polygon", "coordinates": [to_lonlat(ring)]}
-        features.append(
-            {"type": "Feature", "properties": {"box_px": [left, top, right, bottom]}, "geometry": geometry}
-        )
+        properties = {"box_px": [left, top, right, bottom]}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     truth = {"type": "FeatureCollection", "features": features}
-    if place == "none":
-        truth["coordinates"] = "pixel"
     write_atomic(path.with_suffix(".truth.geojson"), json.dumps(truth).encode())
     return boxes
 
@@ -102,24 +97,15 @@ def _amplitude(
     boxes: list[tuple[int, int, int, int]] = []
     taken = (column < edge + ROOM / 2) | (column > coast - ROOM / 2)
     while len(boxes) < ships:
-        corner = [int(rng.integers(n - ROOM)) for n in size]
-        square = (slice(corner[0], corner[0] + ROOM), slice(corner[1], corner[1] + ROOM))
-        hull, found = _ship(
-            (ROOM, ROOM), np.full(2, ROOM / 2), rng.uniform(0, np.pi), rng.uniform(10, 40), rng
-        )
-        if taken[square].any():
-            continue
-        taken[square] = True
-        points = _join(points, Scatterers(found.row + corner[0], found.column + corner[1], found.amplitude))
-        (top, bottom), (left, right) = (np.flatnonzero(hull.any(axis))[[0, -1]] for axis in (1, 0))
-        boxes.append(
-            (
-                corner[1] + int(left),
-                corner[0] + int(top),
-                corner[1] + int(right) + 1,
-                corner[0] + int(bottom) + 1,
-            )
-        )
+        top, left = (int(rng.integers(n - ROOM)) for n in size)
+        square = (slice(top, top + ROOM), slice(left, left + ROOM))
+        middle, heading, length = np.full(2, ROOM / 2), rng.uniform(0, np.pi), rng.uniform(10, 40)
+        hull, found = _ship((ROOM, ROOM), middle, heading, length, rng)
+        if not taken[square].any():
+            taken[square] = True
+            points = _join(points, Scatterers(found.row + top, found.column + left, found.amplitude))
+            rows, columns = (np.flatnonzero(hull.any(axis))[[0, -1]].tolist() for axis in (1, 0))
+            boxes.append((left + columns[0], top + rows[0], left + columns[1] + 1, top + rows[1] + 1))
     image = np.sqrt(intensity(power, points, System(1.5, 30.0, 3, noise=0.1), rng))
     grey = np.clip(np.rint(100 * image), 1, 65535).astype(np.uint16)
     grey[column < edge] = 0
@@ -128,8 +114,6 @@ def _amplitude(
 
 def _georeference(size: tuple[int, int], place: str) -> tuple[dict, Callable[[list], list]]:
     """What the raster says of its place, and pixels (column, row) to coordinates."""
-    if place == "none":
-        return {}, lambda ring: [[float(x), float(y)] for x, y in ring]
     from rasterio.control import GroundControlPoint
     from rasterio.transform import Affine
     from rasterio.warp import transform
@@ -148,10 +132,8 @@ def _georeference(size: tuple[int, int], place: str) -> tuple[dict, Callable[[li
         return {"crs": crs, "transform": affine}, to_lonlat
     rows, columns = (np.linspace(0, n, 6) for n in size)
     grid = [(float(column), float(row)) for row in rows for column in columns]
-    gcps = [
-        GroundControlPoint(row, column, *lonlat)
-        for (column, row), lonlat in zip(grid, to_lonlat(grid), strict=True)
-    ]
+    lonlat = zip(grid, to_lonlat(grid), strict=True)
+    gcps = [GroundControlPoint(row, column, x, y) for (column, row), (x, y) in lonlat]
     return {"crs": "EPSG:4326", "gcps": gcps}, to_lonlat
 
 

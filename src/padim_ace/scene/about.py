@@ -10,7 +10,6 @@ import numpy as np
 from padim_ace.detect import false_alarm_threshold
 from padim_ace.scene.fitting import SUFFIXES
 from padim_ace.scene.model import SceneModel
-from padim_ace.scene.place import SceneError
 from padim_ace.scene.reading import Scene
 
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -18,30 +17,23 @@ RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PERCENTILES = (1, 50, 99, 99.9)
 
 
-def info(path: Path | str, band: str | int | None = None) -> dict[str, Any]:
-    """What a model or a scene is, by name.
-
-    Raises:
-        SceneError: for a file that is neither.
-    """
+def info(path: Path | str) -> dict[str, Any]:
+    """What a model or a scene is, by name."""
     if Path(path).suffix.lower() not in SUFFIXES:
         return _of_model(SceneModel.load(path))
-    with Scene(path, band) as scene:
-        values, place = scene.sample(), scene.place
-        if not len(values):
-            raise SceneError(f"{path}: expected valid pixels, found none; is all of it no-data?")
-        shares = zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)
-        rows = {
+    with Scene(path) as scene:
+        levels, place, middle = scene.sample(), scene.place, (scene.size[1] / 2, scene.size[0] / 2)
+        shares = zip(PERCENTILES, np.percentile(levels, PERCENTILES) if len(levels) else (), strict=False)
+        return {
             "scene": f"{scene.size[0]} rows, {scene.size[1]} columns, {scene.dtype}",
             "bands": ", ".join(scene.bands),
-            "values": ", ".join(f"{value:.5g} ({share:g} %)" for share, value in shares),
+            "valid values": ", ".join(f"{value:.5g} ({share:g} %)" for share, value in shares) or "none",
             "coordinates": f"{place.crs}, {len(place.gcps)} ground control points" if place.crs else "none",
+            "middle": "longitude {:.6f}, latitude {:.6f}".format(*place.to_lonlat([middle])[0])
+            if place.crs
+            else "",
+            "a pixel": f"{place.pixel_area(*middle):.6g} m²" if place.crs else "",
         }
-        if place.crs:
-            ((longitude, latitude),) = place.to_lonlat([(0, 0)])
-            rows["upper left"] = f"longitude {longitude:.6f}, latitude {latitude:.6f}"
-            rows["a pixel"] = f"{place.pixel_area(scene.size[1] / 2, scene.size[0] / 2):.6g} m²"
-    return rows
 
 
 def _of_model(model: SceneModel) -> dict[str, Any]:

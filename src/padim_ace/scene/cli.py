@@ -46,25 +46,19 @@ def group() -> None:
 @group.command(epilog=EXAMPLES)
 @click.argument("normal", nargs=-1, required=True, type=PATH)
 @option("-o", "--out", required=True, type=PATH, help="The model's file.")
-@option(
-    "--anomalous", multiple=True, type=PATH, help="Images of targets, or GeoJSON around a NORMAL's targets."
-)
-@option(
-    "--scale", default="linear", type=click.Choice(["linear", "log", "db"]), help="db: values are decibels."
-)
+@option("--anomalous", multiple=True, type=PATH, help="Images of targets, or GeoJSON of a NORMAL's targets.")
+@option("--scale", default="linear", type=click.Choice(["linear", "log", "db"]), help="db: in decibels.")
 @option("--backbone", default="tf_efficientnet_lite0", help="A convolutional network of timm.")
 @option("--features", default=100, type=click.IntRange(1), help="How many of its features are kept.")
 @option("--seed", default=0, help="Of the choice of features.")
 @option("--zoom", default=1, type=int, help="1, 2 or 4: for targets of a few pixels.")
 @computing
-def fit(backbone: str, features: int, seed: int, zoom: int, **given: Any) -> None:
+def fit(out: Path, backbone: str, features: int, seed: int, zoom: int, **given: Any) -> None:
     """Fit a model to NORMAL scenes or chips, files and folders."""
     from padim_ace import scene
 
-    out = given["out"]
-    scene.fit(
-        given.pop("normal"), given.pop("out"), options=scene.Options(backbone, features, seed, zoom), **given
-    )
+    options = scene.Options(backbone, features, seed, zoom)
+    scene.fit(given.pop("normal"), out, options=options, **given)
     _say(out)
 
 
@@ -84,8 +78,10 @@ def detect(model: Path, scenes: tuple[Path, ...], out: Path, **given: Any) -> No
     from padim_ace import scene
     from padim_ace.scene.fitting import files
 
-    fitted, failed = scene.SceneModel.load(model, given.pop("device")), 0
-    for path in files(scenes):
+    fitted, failed, paths = scene.SceneModel.load(model, given.pop("device")), 0, files(scenes)
+    if twice := {path.stem for path in paths if [p.stem for p in paths].count(path.stem) > 1}:
+        raise scene.SceneError(f"scenes: expected names that differ, found {min(twice)} twice; rename one")
+    for path in paths:
         try:
             found = scene.detect(fitted, path, out, **given)
             click.echo(f"{path}: {len(found['features'])} detections")
@@ -109,10 +105,8 @@ def _say(path: Path) -> None:
 
 
 def _failed(error: BaseException, code: int = 1) -> int:
-    said = (
-        error.format_message() if isinstance(error, click.ClickException) else str(error.__cause__ or error)
-    )
-    click.echo(f"error: {' '.join(said.split())}", err=True)
+    said = error.format_message() if isinstance(error, click.ClickException) else error.__cause__ or error
+    click.echo(f"error: {' '.join(str(said).split())}", err=True)
     return code
 
 

@@ -16,7 +16,7 @@ from padim_ace.scene.model import SceneModel
 from padim_ace.scene.place import SceneError
 from padim_ace.scene.reading import Scene
 from padim_ace.scene.tiles import INNER, pooled, windows
-from padim_ace.scene.writing import Detections, Picture, score_raster, whole
+from padim_ace.scene.writing import Detections, save_picture, score_raster, whole
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +57,7 @@ def detect(
     files = [Path(out) / f"{path.stem}.{kind}" for kind in ("score.tif", "png", "geojson")]
     if threshold is None:
         if model.tail is None:
-            raise SceneError(
-                "pfa: expected a model with held-out normals, found none; add some, or a threshold"
-            )
+            raise SceneError("pfa: expected a model with held-out normals, found none; give a threshold")
         threshold = model.tail.threshold(pfa)
     with Scene(path, model.made["band"] if band is None else band) as opened:
         stat = path.stat()
@@ -77,9 +75,12 @@ def detect(
         if len(sample) and (complaint := model.scaling.complaint(sample)):
             logger.warning("%s: %s", path, complaint)
         if fit_on_scene:
+            model = model.anew()
             add_normals(model, opened, window)
             model.fit()
-        features = _score(model, opened, files, threshold, window)
+        features = _score(model, opened, files[0], threshold, window)
+        with whole(files[1]) as temporary:
+            save_picture(temporary, opened, model.scaling, features)
     content = {"type": "FeatureCollection", "padim_ace": about, "features": features}
     with whole(files[-1]) as temporary:  # last: it says that the scene is done
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -87,30 +88,24 @@ def detect(
 
 
 def _score(
-    model: SceneModel, scene: Scene, files: list[Path], threshold: float, window: int
+    model: SceneModel, scene: Scene, path: Path, threshold: float, window: int
 ) -> list[dict[str, Any]]:
-    found, picture, any_valid = Detections(threshold, model.patch), Picture(scene.size), False
-    with score_raster(files[0], scene.size, scene.place) as raster:
+    """The features of what is found, and the raster of scores at a path."""
+    found, any_valid, side = Detections(threshold, model.patch), False, model.patch
+    with score_raster(path, scene.size, scene.place) as raster:
         for tile, seen in windows(scene, model, window, "detect"):
-            ends = [
-                min(p.stop - p.start, n - at)
-                for p, n, at in zip(tile.inner, scene.size, tile.corner, strict=True)
-            ]
-            part = tuple(slice(at, at + n) for at, n in zip(tile.corner, ends, strict=True))
-            grey, valid, scored = (of[tile.inner] for of in seen)
-            scores = np.full([n // model.patch for n in grey.shape], np.nan, np.float32)
+            scored = seen.scored[tile.inner]
+            scores = np.full([n // side for n in scored.shape], np.nan, np.float32)
             if scored.any():
                 any_valid = True
                 scores = model.score(torch.from_numpy(seen.grey), tile.inner).cpu().numpy()
-                scores[pooled(scored, model.patch).numpy() == 0] = np.nan
+                scores[pooled(scored, side).numpy() == 0] = np.nan
                 found.add(scores, tile.corner)
-            pixels = scores.repeat(model.patch, 0).repeat(model.patch, 1)
-            pixels[~scored] = np.nan
-            raster.write(pixels[: ends[0], : ends[1]], 1, window=tuple((p.start, p.stop) for p in part))
-            picture.add(grey, valid, tile.corner)
+            pixels = np.where(scored, scores.repeat(side, 0).repeat(side, 1), np.float32(np.nan))
+            row, column = tile.corner
+            pixels = pixels[: scene.size[0] - row, : scene.size[1] - column]
+            ends = row + pixels.shape[0], column + pixels.shape[1]
+            raster.write(pixels, 1, window=((row, ends[0]), (column, ends[1])))
         if not any_valid:
             raise SceneError(f"{scene.path}: expected valid pixels, found none; is all of it no-data?")
-    features = found.features(scene.size, scene.place)
-    with whole(files[1]) as temporary:
-        picture.save(temporary, features)
-    return features
+    return found.features(scene.size, scene.place)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from padim_ace.detect import PatchMoments
-from padim_ace.detect.pyramid import Embedding, flatten
+from padim_ace.detect.pyramid import flatten
 from padim_ace.scene.model import Options, SceneModel
 from padim_ace.scene.place import SceneError, rasterio, read_targets
 from padim_ace.scene.reading import Scene, Window
@@ -24,12 +24,12 @@ from padim_ace.scene.tail import Tail
 from padim_ace.scene.tiles import INNER, Tile, pooled, windows
 from padim_ace.scene.writing import whole
 
-SUFFIXES = {".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".npy", ".ntf", ".nitf", ".img", ".jp2", ".bmp"}
+SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".npy", ".ntf", ".nitf", ".img", ".jp2", ".bmp")
 """The files that are taken of a folder."""
 CELL, EVERY = 4, 5
-"""Side of the squares of blocks that are held out together, in blocks; and of so many squares one is."""
+"""Side of the squares of blocks that are held out together, in blocks; of so many squares one is, at most."""
 HELD_OUT = 32768
-"""Held-out blocks that are kept, of 1.6 kB for 16 patches each."""
+"""Held-out blocks, about, that are kept at most: 1.6 kB for 16 patches each."""
 MINED = 16
 """Patches of each anomalous image that a signature takes, the farthest from the background."""
 SAMPLED = 4_000_000
@@ -44,12 +44,10 @@ def files(paths: Sequence[Path | str]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        inside = (
-            [p for p in sorted(path.glob("*")) if p.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
-        )
-        if not inside or not path.exists():
+        inside = [p for p in sorted(path.glob("*")) if p.suffix.lower() in SUFFIXES]
+        if not path.exists() or (path.is_dir() and not inside):
             raise SceneError(f"{path}: expected a scene or a folder of scenes, found none")
-        found += inside
+        found += inside if path.is_dir() else [path]
     return found
 
 
@@ -84,18 +82,20 @@ def fit(
     scenes, marks = files(normals), [Path(p) for p in anomalous if Path(p).suffix.lower().endswith("json")]
     images = files([p for p in anomalous if Path(p) not in marks])
     marked = {_scene_of(path, scenes): path for path in marks}
-    samples = []
-    for path in scenes[:: max(1, len(scenes) // 500)]:
-        with Scene(path, band) as scene:
-            samples.append(scene.sample())
-    values = np.concatenate(samples)
-    model = SceneModel(
-        options or Options(), Scaling.of(values[:: max(1, len(values) // SAMPLED)], scale), device
-    )
-    held, targets = HeldOut(), PatchMoments()
+    values, blocks = [np.empty(0, np.float32)], 0
     for number, path in enumerate(scenes):
         with Scene(path, band) as scene:
-            add_normals(model, scene, window, marked.get(path), held, number)
+            blocks += scene.size[0] * scene.size[1] // 256
+            if number % max(1, len(scenes) // 500) == 0:
+                values.append(scene.sample())
+    sample = np.concatenate(values)
+    scaling = Scaling.of(sample[:: max(1, len(sample) // SAMPLED)], scale)
+    model, targets = SceneModel(options or Options(), scaling, device), PatchMoments()
+    held: list[list[Tensor]] = []
+    every = max(EVERY, blocks * model.options.zoom**2 // HELD_OUT)
+    for number, path in enumerate(scenes):
+        with Scene(path, band) as scene:
+            held += add_normals(model, scene, window, marked.get(path), every, number)
     model.fit()
     for path in (*marked, *images):
         with Scene(path, band) as scene:
@@ -103,17 +103,15 @@ def fit(
             targets.add(normalize(patches, dim=-1)[:, None])
     if anomalous:
         model.fit_signature(targets)
-    if held.embedding:
-        scores = model.score_blocks(held.embedding).flatten().cpu().numpy()
-        model.tail = Tail.of(scores)
+    if held:
+        model.tail = Tail.of(torch.cat([model.score_blocks(part).flatten() for part in held]).cpu().numpy())
     model.made = {
         "scenes": len(scenes),
         "normals": [path.name for path in scenes[:20]],
         "anomalous": [Path(path).name for path in anomalous][:20],
         "band": band,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "padim-ace": version("padim-ace"),
-        "torch": str(torch.__version__),
+        "versions": f"padim-ace {version('padim-ace')}, torch {torch.__version__}",
     }
     with whole(Path(out)) as temporary:
         model.save(temporary)
@@ -127,66 +125,39 @@ def _scene_of(marks: Path, scenes: list[Path]) -> Path:
     return named[0]
 
 
-class HeldOut:
-    """Held-out normal blocks, for thresholds: an even sample in bounded memory."""
-
-    def __init__(self) -> None:
-        self._generator, self._keys = torch.Generator().manual_seed(0), torch.empty(0)
-        self.embedding: Embedding = []
-
-    @staticmethod
-    def chosen(grid: Sequence[int], corner: Sequence[int], scene: int) -> Bool[Tensor, " block"]:
-        """Which blocks of a grid are held out, whichever window it is of; small images are whole.
-
-        The ``corner`` is the first block's row and column in the scene.
-        """
-        row, column = (torch.arange(at, at + n) // CELL for at, n in zip(corner, grid, strict=True))
-        return ((2 * row[:, None] + column + scene) % EVERY == EVERY - 1).flatten()
-
-    def add(self, embedding: Embedding) -> None:
-        """Keep the blocks of the smallest random keys."""
-        keys = torch.cat([self._keys, torch.rand(embedding[0].shape[1], generator=self._generator)])
-        kept = keys.argsort()[:HELD_OUT]
-        both = zip(self.embedding or [e[:, :0] for e in embedding], embedding, strict=True)
-        self.embedding = [torch.cat(pair, 1)[:, kept.to(pair[0].device)] for pair in both]
-        self._keys = keys[kept]
-
-
 def add_normals(
-    model: SceneModel,
-    scene: Scene,
-    window: int,
-    marks: Path | None = None,
-    held: HeldOut | None = None,
-    number: int = 0,
-) -> None:
-    """Add a scene's blocks that are valid and without a target to the background, or to what is held out.
+    model: SceneModel, scene: Scene, window: int, marks: Path | None = None, every: int = 0, number: int = 0
+) -> list[list[Tensor]]:
+    """Add a scene's blocks that are valid and without a target to the background; return those held out.
+
+    One of ``every`` squares is held out, none for 0; small scenes are, or not, by their ``number``.
 
     Raises:
         SceneError: for a scene without such blocks.
     """
-    count, targets = 0, read_targets(marks, scene.place, scene.size) if marks else []
+    count, held, targets = 0, [], read_targets(marks, scene.place, scene.size) if marks else []
     for tile, seen in windows(scene, model, window, "fit"):
         usable = ((_valid(model, tile, seen) == 1) & (_covered(model, tile, targets) == 0)).all(0)
-        if not usable.any():
-            continue
-        count += 1
-        embedding = model.embed(torch.from_numpy(seen.grey), tile.inner)
-        out = torch.zeros_like(usable)
-        if held is not None:
-            grid = [(p.stop - p.start) // model.block for p in tile.inner]
-            out = held.chosen(grid, [at // model.block for at in tile.corner], number)
-            held.add(_of(embedding, usable & out))
-        model.update(_of(embedding, usable & ~out))
+        if usable.any():
+            count += 1
+            embedding = model.embed(torch.from_numpy(seen.grey), tile.inner)
+            out = usable & _held_out(model, tile, every, number)
+            model.update([stage[:, (usable & ~out).to(stage.device)] for stage in embedding])
+            held += [[stage[:, out.to(stage.device)] for stage in embedding]] if out.any() else []
     if not count:
-        side = model.block
         raise SceneError(
-            f"{scene.path}: expected valid squares of {side} px, found none; is all of it no-data?"
+            f"{scene.path}: expected valid squares of {model.block} px, found none; is it no-data?"
         )
+    return held
 
 
-def _of(embedding: Embedding, blocks: Tensor) -> list[Tensor]:
-    return [stage[:, blocks.to(stage.device)] for stage in embedding]
+def _held_out(model: SceneModel, tile: Tile, every: int, number: int) -> Bool[Tensor, " block"]:
+    """Which blocks of a window are held out, whichever windows a scene is cut into."""
+    starts = [at // model.block for at in tile.corner]
+    ends = [at + (part.stop - part.start) // model.block for at, part in zip(starts, tile.inner, strict=True)]
+    row, column = (torch.arange(*span) // CELL for span in zip(starts, ends, strict=True))
+    cell = (2 * row[:, None] + column + number).flatten()
+    return cell % every == every - 1 if every else torch.zeros_like(cell, dtype=torch.bool)
 
 
 def _valid(model: SceneModel, tile: Tile, seen: Window) -> Float[Tensor, "place block"]:
@@ -195,24 +166,17 @@ def _valid(model: SceneModel, tile: Tile, seen: Window) -> Float[Tensor, "place 
 
 def _covered(model: SceneModel, tile: Tile, targets: list[dict[str, Any]]) -> Float[Tensor, "place block"]:
     """The part of each patch of a window's inner part that targets cover."""
-    shape = tuple(part.stop - part.start for part in tile.inner)
-    covered = np.zeros(shape, np.uint8)
+    covered = np.zeros([part.stop - part.start for part in tile.inner], np.uint8)
     if targets:
         place = rasterio().transform.Affine.translation(*tile.corner[::-1])
-        covered = rasterio().features.rasterize(
-            targets, shape, transform=place, all_touched=True, dtype="uint8"
-        )
+        rasterio().features.rasterize(targets, out=covered, transform=place, all_touched=True)
     return model.to_blocks(pooled(covered, model.patch))
 
 
 def _target_patches(
     model: SceneModel, scene: Scene, window: int, marks: Path | None
 ) -> Float[Tensor, "patch feature"]:
-    """The whitened patches that marks cover to a half or, without marks, the farthest from the background.
-
-    Raises:
-        SceneError: if there are none.
-    """
+    """The whitened patches that marks cover to a half or, without marks, the farthest from the background."""
     targets = read_targets(marks, scene.place, scene.size) if marks else []
     best = torch.empty(0, model.options.features, device=model.device)
     for tile, seen in windows(scene, model, window, "targets"):
@@ -225,7 +189,5 @@ def _target_patches(
         if not marks:
             best = best[best.square().sum(1).topk(min(MINED, len(best))).indices]
     if not len(best):
-        raise SceneError(
-            f"{marks or scene.path}: expected targets on valid pixels of {scene.path}, found none"
-        )
+        raise SceneError(f"{scene.path}: expected targets on valid pixels, found none ({marks or 'no data'})")
     return best

@@ -7,6 +7,7 @@ for its images: with a shared background it does not matter where in a scene a b
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,9 +74,8 @@ class SceneModel:
             raise ValueError(f"zoom: expected 1, 2 or 4, found {options.zoom}")
         self.options, self.scaling, self.device = options, scaling, torch.device(device)
         self.backbone = (backbone or load_backbone(options.backbone)).to(self.device)
-        self.subset = FeatureSubset.draw(self.backbone.channels, options.features, options.seed).to(
-            self.device
-        )
+        subset = FeatureSubset.draw(self.backbone.channels, options.features, options.seed)
+        self.subset = subset.to(self.device)
         self.seen = seen or strides_and_reach(self.backbone)
         coarse, *_, fine = strides = self.seen[0]
         self.block, self.patch = coarse // options.zoom, max(fine // options.zoom, 1)
@@ -117,7 +117,7 @@ class SceneModel:
         patches, features = self.moments.count * len(self.orders[-1]), self.options.features
         if patches <= features:
             raise ValueError(
-                f"normals: expected more valid patches than the {features} features, found {patches}"
+                f"normals: expected more valid patches than {features} features, found {patches}"
             )
         before, self.background = self.background, fit_background(self.moments, "shared")
         if self.directions is not None and before is not None:
@@ -132,6 +132,12 @@ class SceneModel:
         identity = torch.eye(self.options.features, device=self.device)
         columns = as_embedding(identity, [len(stage) for stage in self.subset.stages])
         return flatten(lower_product(rows, columns))[0].T.double()
+
+    def anew(self) -> SceneModel:
+        """The same, to be fitted to another background; this one stays as it is."""
+        other = copy.copy(self)
+        other.moments = Moments()
+        return other
 
     def whiten(self, embedding: Embedding) -> Embedding:
         """Embeddings measured from the background."""
@@ -162,16 +168,12 @@ class SceneModel:
         assert self.background is not None
         return patch_scores(self.statistic, along, length, unit, self.background.samples)
 
-    def score(
-        self, grey: Float[Tensor, "row column"], inner: Inner
-    ) -> Float[Tensor, "patch_row patch_column"]:
+    def score(self, grey: Float[Tensor, "row column"], inner: Inner) -> Float[Tensor, "_row _column"]:
         """The scores of the inner part of a window, one for each patch."""
         blocks = self.score_blocks(self.embed(grey, inner))
-        side, (rows, columns) = len(blocks) ** 0.5, ((p.stop - p.start) // self.block for p in inner)
-        raster = torch.empty_like(blocks)
-        raster[self.orders[-1]] = blocks
-        parts = raster.view(int(side), int(side), rows, columns)
-        return parts.permute(2, 0, 3, 1).reshape(int(side) * rows, int(side) * columns)
+        side, grid = self.block // self.patch, [(part.stop - part.start) // self.block for part in inner]
+        parts = blocks[self.orders[-1].argsort()].view(side, side, *grid).permute(2, 0, 3, 1)
+        return parts.reshape(side * grid[0], side * grid[1])
 
     def to_blocks(self, patches: Float[Tensor, "patch_row patch_column"]) -> Float[Tensor, "place block"]:
         """Numbers of patches, laid out as :meth:`score_blocks` lays out scores."""
@@ -180,7 +182,8 @@ class SceneModel:
     def save(self, path: Path) -> None:
         """Write all of it to one file, the backbone's weights too."""
         assert self.background is not None
-        background = {n: vars(v) if isinstance(v, BlockRows) else v for n, v in vars(self.background).items()}
+        background = vars(self.background)
+        background = background | {name: vars(background[name]) for name in ("covariance", "whitening")}
         state = {
             "format": FORMAT,
             "options": self.options._asdict(),
@@ -213,9 +216,8 @@ class SceneModel:
         backbone = load_backbone(options.backbone, "random", None, state["layers"])
         backbone.model.load_state_dict(state["weights"])
         model = cls(options, Scaling(**state["scaling"]), device, backbone=backbone, seen=state["seen"])
-        background: Any = {
-            n: BlockRows(**v) if isinstance(v, dict) else v for n, v in state["background"].items()
-        }
+        background = state["background"]
+        background |= {name: BlockRows(**background[name]) for name in ("covariance", "whitening")}
         model.background, model.directions = Background(**background), state["directions"]
         model.tail = Tail(**state["tail"]) if state["tail"] else None
         model.made = state["made"] | {"sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
@@ -237,10 +239,8 @@ def strides_and_reach(backbone: Backbone) -> tuple[list[int], int]:
     Raises:
         ValueError: if that is the whole image: attention, or a mean over the image.
     """
-    image = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)).to(
-        backbone.mean.device
-    )
-    image.requires_grad_()
+    image = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
+    image = image.to(backbone.mean.device).requires_grad_()
     with torch.enable_grad():
         maps = backbone(image)[::-1]
     strides, reach = [PROBE // stage.shape[-1] for stage in maps], 0
@@ -251,7 +251,7 @@ def strides_and_reach(backbone: Backbone) -> tuple[list[int], int]:
         reach = max(reach, middle * stride - int(seen.min()), int(seen.max()) + 1 - (middle + 1) * stride)
     if reach > PROBE // 2 - 2 * strides[0]:
         raise ValueError(
-            "backbone: expected one that sees a part of a scene at a time, such as tf_efficientnet_lite0 or "
-            f"resnet18, found {backbone.name}, which sees all of it"
+            "backbone: expected one that sees a part of a scene at a time, such as tf_efficientnet_lite0, "
+            f"found {backbone.name}, which sees all of it"
         )
     return strides, reach

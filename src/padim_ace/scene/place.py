@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,11 @@ def rasterio() -> Any:
         SceneError: if it is not installed.
     """
     try:
-        import rasterio.errors
-        import rasterio.features
-        import rasterio.shutil
-        import rasterio.transform
-        import rasterio.warp
-        import rasterio.windows
+        for part in ("features", "shutil", "transform", "warp", "windows"):
+            import_module(f"rasterio.{part}")
     except ImportError:
         raise SceneError("scenes: expected rasterio, found none; pip install 'padim-ace[scenes]'") from None
-    return rasterio
+    return import_module("rasterio")
 
 
 @dataclass
@@ -56,18 +54,18 @@ class Place:
 
     def profile(self) -> dict[str, Any]:
         """What a raster on the same grid is written with."""
-        return {name: value for name, value in vars(self).items() if value}
+        return {name: getattr(self, name) for name in ("crs", "transform", "gcps") if getattr(self, name)}
 
     def to_lonlat(self, points: Points) -> Points:
         """Pixels (column, row), from the upper left corner of the scene, to longitude and latitude."""
         columns, rows = np.array(points, float).T
-        x, y = self._transformer().xy(rows, columns, offset="ul")
+        x, y = self._transformer.xy(rows, columns, offset="ul")
         return list(zip(*rasterio().warp.transform(self.crs, LONGITUDE_LATITUDE, x, y), strict=True))
 
     def to_pixels(self, points: Points) -> Points:
         """The inverse of :meth:`to_lonlat`."""
         x, y = rasterio().warp.transform(LONGITUDE_LATITUDE, self.crs, *np.array(points, float).T)
-        rows, columns = self._transformer().rowcol(x, y, op=float)
+        rows, columns = self._transformer.rowcol(x, y, op=float)
         return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
     def pixel_area(self, column: float, row: float) -> float:
@@ -80,6 +78,7 @@ class Place:
         (a, b), (c, d) = ((east * (p[0] - at[0]), north * (p[1] - at[1])) for p in (right, below))
         return abs(a * d - b * c)
 
+    @cached_property
     def _transformer(self) -> Any:
         transform = rasterio().transform
         if self.gcps:

@@ -31,10 +31,9 @@ Valid = Bool[np.ndarray, "row column"]
 
 
 class Window(NamedTuple):
-    """Part of a scene: grey levels, mirrored where there are none; which are valid; which get a score."""
+    """Part of a scene: grey levels, mirrored where there are none, and which pixels get a score."""
 
     grey: Values
-    valid: Valid
     scored: Valid
 
 
@@ -119,17 +118,24 @@ class Scene:
             scored = cv2.erode(valid.astype(np.uint8), np.ones((2 * GUARD + 1,) * 2, np.uint8)) > 0
             grey, known = mirror(grey, valid)
             grey[~known] = scaling.middle
-        grey, valid, scored = (
-            np.ascontiguousarray(part[halo:-halo, halo:-halo]) for part in (grey, valid, scored)
-        )
-        row, column = (
-            (np.array(span) >= 0) & (np.array(span) < n) for span, n in zip((rows, columns), self.size)
-        )
-        inside = row[:, None] & column
-        return Window(grey, valid & inside, scored & inside)
+        row, column = np.array(rows)[:, None], np.array(columns)
+        inside = (row >= 0) & (row < self.size[0]) & (column >= 0) & (column < self.size[1])
+        inner = slice(halo, -halo)
+        return Window(np.ascontiguousarray(grey[inner, inner]), inside & scored[inner, inner])
 
     def _wider(self, rows: range, columns: range, halo: int) -> tuple[Values, Valid]:
         return self.read(*(range(span.start - halo, span.stop + halo) for span in (rows, columns)))
+
+    def small(self, longest: int) -> tuple[Values, int]:
+        """Every n-th value, and n, so that no side is longer; NaN where they are not valid."""
+        step = -(-max(self.size) // longest)
+        if self._raster is None:
+            values, mask = self._array[self.band - 1][::step, ::step], np.bool_(True)
+        else:
+            shape = tuple(-(-n // step) for n in self.size)
+            values = self._raster.read(self.band, out_shape=shape)
+            mask = self._raster.read_masks(self.band, out_shape=shape)
+        return np.where(mask, np.abs(values).astype(np.float32), np.float32(np.nan)), step
 
     def sample(self, windows: int = 64) -> Float[np.ndarray, " value"]:
         """Valid values of windows that are spread evenly over the scene."""

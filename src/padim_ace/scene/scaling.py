@@ -48,7 +48,7 @@ class Scaling:
     def __call__(self, values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Grey levels, cut to [0, 1]."""
         grey = (_amplitudes(values, self.scale) - self.black) / (self.white - self.black)
-        return np.nan_to_num(grey, nan=self.middle).clip(0, 1).astype(np.float32)
+        return np.nan_to_num(grey, nan=0).clip(0, 1).astype(np.float32)
 
     def complaint(self, values: Float[np.ndarray, " value"]) -> str:
         """Why a scene with these valid pixels is unlike the fitted ones, in one line; else empty."""

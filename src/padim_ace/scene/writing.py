@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image, ImageDraw
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from padim_ace.scene.place import Place, Points, SceneError, rasterio
+from padim_ace.scene.reading import Scene
+from padim_ace.scene.scaling import Scaling
 from padim_ace.scene.tiles import ALIGNED
 
 MOST = 5_000_000
@@ -106,13 +108,11 @@ class Detections:
         low, high = patches.min(0), patches.max(0) + 1
         cells = np.zeros(high - low, np.uint8)
         cells[tuple((patches - low).T)] = 1
-        polygons = [
-            [
-                np.minimum((np.array(ring) + low[::-1]) * self.patch, size[::-1])
-                for ring in shape["coordinates"]
-            ]
-            for shape, _ in rasterio().features.shapes(cells, mask=cells == 1, connectivity=4)
+        shapes = rasterio().features.shapes(cells, mask=cells == 1, connectivity=4)
+        outlines = [
+            [(np.array(ring) + low[::-1]) * self.patch for ring in s["coordinates"]] for s, _ in shapes
         ]
+        polygons = [[np.minimum(ring, size[::-1]) for ring in polygon] for polygon in outlines]
         (top, left), (bottom, right) = (np.minimum(at * self.patch, size).tolist() for at in (low, high))
         sides = np.minimum((patches + 1) * self.patch, size) - patches * self.patch
         area, geometry = int(sides.prod(1).sum()), None
@@ -147,34 +147,13 @@ def _turned(ring: Points, outer: bool) -> list[list[float]]:
     return [[round(x, 8), round(y, 8)] for x, y in (ring if (area > 0) == outer else ring[::-1])]
 
 
-class Picture:
-    """A small picture of a scene, put together window by window."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self._step = 1
-        while max(size) > PICTURE * self._step:
-            self._step *= 2
-        self._grey = np.zeros([-(-n // self._step) for n in size], np.uint8)
-
-    def add(
-        self,
-        grey: Float[np.ndarray, "row column"],
-        valid: Bool[np.ndarray, "row column"],
-        corner: tuple[int, int],
-    ) -> None:
-        """A window's inner part; what is no data is black."""
-        row, column = (at // self._step for at in corner)
-        target = self._grey[row:, column:]
-        # the square root of amplitudes shows the sea and the ships
-        small = (255 * np.sqrt(np.where(valid, grey, 0)))[:: self._step, :: self._step]
-        rows, columns = (min(pair) for pair in zip(small.shape, target.shape, strict=True))
-        target[:rows, :columns] = small[:rows, :columns]
-
-    def save(self, path: Path, features: list[dict[str, Any]]) -> None:
-        """With a box around each detection."""
-        image = Image.fromarray(self._grey).convert("RGB")
-        draw = ImageDraw.Draw(image)
-        for feature in features:
-            left, top, right, bottom = (at / self._step for at in feature["properties"]["box_px"])
-            draw.rectangle([left - 3, top - 3, right + 3, bottom + 3], outline=(255, 90, 60), width=2)
-        image.save(path, "PNG")
+def save_picture(path: Path, scene: Scene, scaling: Scaling, features: list[dict[str, Any]]) -> None:
+    """The scene, small, with a box around each detection."""
+    values, step = scene.small(PICTURE)
+    # the square root of amplitudes shows the sea and the ships
+    image = Image.fromarray((255 * np.sqrt(scaling(values))).astype(np.uint8)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for feature in features:
+        left, top, right, bottom = (at / step for at in feature["properties"]["box_px"])
+        draw.rectangle([left - 3, top - 3, right + 3, bottom + 3], outline=(255, 90, 60), width=2)
+    image.save(path, "PNG")
