@@ -1,7 +1,6 @@
 """The parts of the scene room, against slow or exact versions."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from rasterio.transform import Affine
 from scipy import ndimage, stats
 
 from padim_ace.detect import load_backbone
-from padim_ace.scene import SCALES, Scaling, Scene, SceneError, Tail, read_targets
+from padim_ace.scene import SCALES, Options, Scaling, Scene, SceneError, SceneModel, Tail, read_targets
 from padim_ace.scene.model import strides_and_reach
 from padim_ace.scene.place import Place
 from padim_ace.scene.reading import mirror, mirrored
@@ -24,19 +23,19 @@ UNIT = Scaling("linear", 0.0, 1000.0)
 
 @pytest.mark.parametrize("law", [stats.chi(10), stats.expon(), stats.genpareto(0.15)])
 def test_a_threshold_is_passed_as_often_as_asked_below_what_the_scores_resolve(law):
-    tail = Tail.of(law.rvs(200_000, random_state=1))
-    for rate in (5e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
-        assert rate / 2 < law.sf(tail.threshold(rate)) < 2 * rate
+    tails = [Tail.of(law.rvs(200_000, random_state=seed)) for seed in range(9)]
+    for rate in (5e-2, 1e-2, 1e-3, 1e-4, 1e-5):
+        assert rate / 2 < np.median([law.sf(tail.threshold(rate)) for tail in tails]) < 2 * rate
+    tail = tails[0]
     with pytest.raises(ValueError, match="expected a rate above 0, at most 0.05"):
         tail.threshold(0.1)
     assert Tail.of(np.arange(100.0)) is None
 
 
-@pytest.mark.parametrize(("name", "reach"), [("resnet18", 105), ("tf_efficientnet_lite0", 170)])
-def test_the_reach_is_that_of_the_layers(name, reach):
-    """ResNet-18 to layer3: 211 px wide (7, pool 11, 43, 99, 211); EfficientNet-Lite0 to stride 16: 339 px."""
-    strides, found = strides_and_reach(load_backbone(name, "random"))
-    assert strides == [16, 8, 4] and reach - 16 < found <= reach + 8
+def test_the_reach_is_that_of_the_layers():
+    """EfficientNet-Lite0 to stride 16 sees 339 px: 3, 7, 11, 19 at stride 4; 35, 67 at 8; 83, 147, 339."""
+    strides, found = strides_and_reach(load_backbone("tf_efficientnet_lite0"))
+    assert strides == [16, 8, 4] and 160 < found <= (339 - 1) // 2 + 1
 
 
 def test_a_network_that_sees_everything_is_refused():
@@ -46,7 +45,8 @@ def test_a_network_that_sees_everything_is_refused():
 
 @pytest.mark.parametrize("size", [(16, 40), (700, 1000), (513, 2047)])
 def test_windows_cover_a_scene_once_with_margins_of_the_reach(size):
-    model = SimpleNamespace(options=SimpleNamespace(zoom=1), block=16, reach=176)
+    model = object.__new__(SceneModel)
+    model.options, model.block, model.reach = Options(), 16, 176
     count = np.zeros([-(-n // 16) * 16 for n in size], int)
     for tile in tiles(size, model, 512):
         rows, columns = (

@@ -59,7 +59,7 @@ def detect(
         if model.tail is None:
             raise SceneError("pfa: expected a model with held-out normals, found none; give a threshold")
         threshold = model.tail.threshold(pfa)
-    with Scene(path, model.made["band"] if band is None else band) as opened:
+    with Scene(path, model.made.get("band") if band is None else band) as opened:
         stat = path.stat()
         about = {
             "scene": [path.name, *opened.size, stat.st_size, stat.st_mtime_ns],

@@ -1,7 +1,7 @@
 """The detector of a scene: a backbone, one background for all places and, perhaps, a target signature.
 
 It works on *blocks*: what one patch of the coarsest stage covers, with the patches of the finer stages in it.
-An embedding is that of :mod:`padim_ace.detect.pyramid` with the patches of a block for its places and blocks
+An embedding is that of ``padim_ace.detect.pyramid`` with the patches of a block for its places and blocks
 for its images: with a shared background it does not matter where in a scene a block lies.
 """
 
@@ -34,7 +34,7 @@ from padim_ace.scene.scaling import Scaling
 from padim_ace.scene.tail import Tail
 
 FORMAT = "padim-ace scene model, version 1"
-PROBE = 768
+PROBE = 512
 """Side of the image that the reach of a backbone is measured on, in pixels."""
 Inner = tuple[slice, slice]
 """The part of a window that is embedded, whole blocks, in pixels of the window."""
@@ -53,7 +53,7 @@ class Options(NamedTuple):
 class SceneModel:
     """Fit it window by window with :meth:`update`, then :meth:`fit`; :meth:`score` windows.
 
-    Windows are grey levels in [0, 1] that go :attr:`reach` pixels beyond their inner part.
+    Windows are grey levels in [0, 1] that go ``reach`` pixels beyond their inner part.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SceneModel:
         backbone: Backbone | None = None,
         seen: tuple[list[int], int] | None = None,
     ) -> None:
-        """Load the backbone, unless it is given, with what it sees (:func:`strides_and_reach`).
+        """Load the backbone, unless it is given, with what it sees (``strides_and_reach``).
 
         Raises:
             ValueError: for a zoom other than 1, 2 or 4, or a backbone that sees all of an image at once.

@@ -16,7 +16,9 @@ from jaxtyping import Float
 RESOLVED = 50
 """Scores above a threshold that it takes for it to be a quantile, and for a tail to be fitted."""
 SHAPES = (-0.2, 0.5)
-"""The tails that are believed: few scores, of patches that are neighbours, can look bounded."""
+PRIOR = 200
+"""Shapes that are believed, and how many scores an exponential tail, of shape 0, counts for: a few scores, of
+patches that are neighbours, can look bounded."""
 KEPT = 0.05
 """The part of the scores that is kept, the largest; no higher rate can be asked for."""
 
@@ -38,17 +40,17 @@ class Tail:
         if count < 2 * RESOLVED / KEPT:
             return None
         largest = np.sort(scores)[::-1][: int(KEPT * count)].astype(float)
-        above = max(RESOLVED, count // 500)
+        above = max(RESOLVED, count // 200)
         excess = largest[:above][::-1] - largest[above]  # rising
         mean, weighted = excess.mean(), (excess * (1 - (np.arange(above) + 0.65) / above)).mean()
-        shape = float(np.clip(2 - mean / max(mean - 2 * weighted, 1e-12), *SHAPES))
+        shape = float(np.clip(2 - mean / max(mean - 2 * weighted, 1e-12), *SHAPES)) * above / (above + PRIOR)
         return cls(count, largest.tolist(), above, shape, float(mean) * (1 - shape))
 
     def threshold(self, rate: float) -> float:
         """The score that background exceeds at this rate.
 
         Raises:
-            ValueError: for a rate that is not above 0, or above :data:`KEPT`.
+            ValueError: for a rate that is not above 0, or above 0.05.
         """
         if not 0 < rate <= KEPT:
             raise ValueError(f"pfa: expected a rate above 0, at most {KEPT}, found {rate}")
