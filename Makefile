@@ -16,6 +16,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 
 BIN := $(VENV)/bin
 ENVIRONMENT := $(VENV)/.padim-ace
+RIVALS := build/$(PROFILE)/rivals
 BOOK := book/_build/html/index.html
 SNAKEMAKE = $(BIN)/snakemake --configfile config/$(PROFILE).yaml --cores $(CORES) \
 	--rerun-incomplete --quiet rules host $(addprefix --prioritize ,$(LONGEST_$(PROFILE))) $(SNAKEMAKE_FLAGS)
@@ -58,6 +59,12 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 book: $(ENVIRONMENT)  ## run PROFILE end to end and build the book to book/_build/html
 	$(SNAKEMAKE)
 	@echo "the book: $(abspath $(BOOK))"
+
+.PHONY: rivals
+rivals: $(ENVIRONMENT)  ## fit anomalib's detectors that take hours, and put their numbers beside the others of PROFILE
+	$(SNAKEMAKE) $(RIVALS)/scores.csv
+	cp $(RIVALS)/scores.csv results/$(PROFILE)/rivals.csv
+	cp $(RIVALS)/provenance.json results/$(PROFILE)/rivals.json
 
 .PHONY: page
 page: $(ENVIRONMENT)  ## make one page of PROFILE alone: make page PAGE=table_1

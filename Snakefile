@@ -20,11 +20,12 @@ BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 FIRST = config["backbones"][0]
-BESIDE = ["not_run", "supervision", "selection", "clamp", "histograms", "areas"]  # tables that each run writes
+BESIDE = ["not_run", "supervision", "validation", "clamp", "histograms", "classes"]  # tables that each run writes
 
 # What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
 # module that only draws: all that follows from it would be too.
 MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
+PEERS = [f"src/padim_ace/experiment/{name}.py" for name in ("anomalib_baselines", "dataset", "metrics", "protocols")]
 ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines", "fill_visibility"], MEASURE)
 SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "src/padim_ace/scene", "data_prep"]
 
@@ -85,6 +86,7 @@ localrules:
     notebook,
     collect,
     detect_scenes,
+    collect_rivals,
 
 
 rule all:
@@ -127,16 +129,15 @@ rule prepare:
         RUN
 
 
-def scoring(dataset, run, **more):
+def scoring(dataset, out, **more):
     settings = {name: config[name] for name in ("device", "seeds", "image_size", "batch_size", "threads")}
-    return given(
-        dataset=dataset,
-        profile=PROFILE,
-        prepared=f"{BUILD}/prepared/{dataset}",
-        out=f"{BUILD}/score/{run}",
-        **settings,
-        **more,
-    )
+    where = {"prepared": f"{BUILD}/prepared/{dataset}", "out": f"{BUILD}/{out}"}
+    return given(dataset=dataset, profile=PROFILE, **where, **settings | more)
+
+
+def backbone_seeds(backbone):
+    """Networks that were never trained are only compared."""
+    return config["rival_seeds" if backbone.endswith("_random") else "seeds"]
 
 
 rule score:
@@ -151,7 +152,10 @@ rule score:
         page=f"{BUILD}/notebooks/score_{{dataset}}-{{backbone}}.ipynb",
     params:
         values=lambda wildcards: scoring(
-            wildcards.dataset, f"{wildcards.dataset}-{wildcards.backbone}", backbone=wildcards.backbone
+            wildcards.dataset,
+            f"score/{wildcards.dataset}-{wildcards.backbone}",
+            backbone=wildcards.backbone,
+            seeds=backbone_seeds(wildcards.backbone),
         ),
     threads: config["threads"]
     shell:
@@ -169,10 +173,41 @@ rule baselines:
         },
         page=f"{BUILD}/notebooks/baselines_{{dataset}}.ipynb",
     params:
-        values=lambda wildcards: scoring(wildcards.dataset, f"{wildcards.dataset}-baselines"),
+        values=lambda wildcards: scoring(wildcards.dataset, f"score/{wildcards.dataset}-baselines"),
     threads: config["threads"]
     shell:
         RUN
+
+
+# What takes hours, `make rivals`. Nothing else asks for it: a page reads the copy in results/<profile>, which no rule makes.
+rule rivals:
+    input:
+        notebook="notebooks/baselines.ipynb",
+        modules=PEERS,
+        manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
+    output:
+        scores=f"{BUILD}/rivals/{{dataset}}-rivals/scores.csv",
+        provenance=f"{BUILD}/rivals/{{dataset}}-rivals/provenance.json",
+        page=f"{BUILD}/rivals/{{dataset}}-rivals/rivals_{{dataset}}.ipynb",
+    params:
+        values=lambda wildcards: scoring(
+            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=True, seeds=config["rival_seeds"]
+        ),
+    threads: config["threads"]
+    shell:
+        RUN
+
+
+rule collect_rivals:
+    input:
+        expand(f"{BUILD}/rivals/{{dataset}}-rivals/scores.csv", dataset=DATASETS),
+    output:
+        f"{BUILD}/rivals/scores.csv",
+        f"{BUILD}/rivals/provenance.json",
+    run:
+        from padim_ace.experiment.results import collect
+
+        collect([Path(path).parent for path in input], Path(output[0]).parent)
 
 
 rule collect:
@@ -200,12 +235,9 @@ rule fill_visibility:
     params:
         values=given(
             prepared=[f"{BUILD}/prepared/{dataset}" for dataset in config["erased"]],
-            every=list(config["erased"].values()),
             results=RESULTS,
-            backbone=FIRST,
-            threads=config["threads"],
         ),
-    threads: config["threads"]
+    threads: 1
     shell:
         RUN
 
@@ -215,7 +247,8 @@ def shown(wildcards):
     profile = SHOWN[wildcards.page]["profile"]
     names = ["scores.csv", "provenance.json", "seeds.json", "fill.csv", *(f"{name}.csv" for name in BESIDE)]
     paths = [f"results/{profile}/{name}" for name in names]
-    return paths if profile == PROFILE else [path for path in paths if Path(path).is_file()]
+    rivals = [f"results/{profile}/rivals.{kind}" for kind in ("csv", "json")]
+    return [path for path in paths + rivals if Path(path).is_file() or (profile == PROFILE and path in paths)]
 
 
 rule result_page:

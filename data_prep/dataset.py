@@ -70,6 +70,7 @@ class Item:
     category: str  # column `class` of the manifest
     files: tuple[Path, ...]  # every raw file that decides the result
     extra: tuple = ()  # what else decides it: outlines from an annotation file, a grey scale
+    scene: str = ""  # what other images show too; empty: no other does, and it is the item's name
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Record:
     source: str
     image: UInt8[np.ndarray, "row column"]
     mask: Bool[np.ndarray, "row column"] | None = None
+    vehicle: Bool[np.ndarray, "row column"] | None = None  # the mask without shadow and margin
     removed: float | None = None  # share of the release's target pixels that the removal filled
     valid: Bool[np.ndarray, "row column"] | None = None  # where there is data; None: everywhere
     notes: tuple[str, ...] = ()  # what was replaced or is doubtful, for the report

@@ -43,7 +43,7 @@ def anomalous_and_erased(
     erased, removed = None, None
     try:
         if parameters.removal == "kmeans":
-            erased, filled = remove_by_kmeans(image, rng, parameters, valid)
+            erased, filled, _ = remove_by_kmeans(image, rng, parameters, valid)
             removed = None if mask is None else float(filled[mask].mean())
             mask = filled if mask is None else mask
         elif parameters.removal == "mask":

@@ -88,7 +88,8 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
         journal.add(entry)
         entries[entry["item"]] = entry
     done = [entry for entry in entries.values() if entry]
-    rows = [row for entry in done for row in entry["rows"]]
+    scenes = {item.name: item.scene or item.name for item in items}
+    rows = [row | {"scene": scenes[entry["item"]]} for entry in done for row in entry["rows"]]
     if not rows:
         raise DataError(raw, f"images of {dataset}", "none", "check the path")
     ordered = sorted(items, key=lambda item: item.source)
@@ -172,11 +173,11 @@ def cut(records: list[Record], size: int, overlap: int) -> Iterator[Record | Non
                 continue
             name, source = f"{whole.name}_r{top}_c{left}", f"{whole.source}#r{top}c{left}"
             parts = [replace(r, name=name, source=source, image=r.image[tile].copy()) for r in records]
-            mask = None if whole.mask is None else whole.mask[tile].copy()
+            mask, vehicle = (None if m is None else m[tile].copy() for m in (whole.mask, whole.vehicle))
             if mask is not None and mask.any():
-                yield from (replace(parts[0], mask=mask), *parts[1:])
+                yield from (replace(parts[0], mask=mask, vehicle=vehicle), *parts[1:])
             else:
-                yield replace(parts[0], label="normal", category="background", mask=None)
+                yield replace(parts[0], label="normal", category="background", mask=None, vehicle=None)
 
 
 def _run(work: Callable[[Item], Entry], todo: list[Item], processes: int) -> Iterator[Entry]:

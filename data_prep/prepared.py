@@ -5,6 +5,7 @@
     <folder>/normal/<name>.png      8-bit grey, background only
     <folder>/anomalous/<name>.png   8-bit grey, with targets
     <folder>/masks/<name>.png       0 or 255, same name and size as the anomalous image
+    <folder>/vehicles/<name>.png    the same of the vehicle alone, where the mask holds its shadow too
     <folder>/manifest.csv           one line per image, sorted by path
     <folder>/preparation.json       parameters, counts, versions, checksum of the raw files, reports
 
@@ -28,7 +29,11 @@ from data_prep.dataset import Record
 from data_prep.errors import DataError
 from data_prep.files import sha256, write_atomic, write_if_changed
 
-COLUMNS = ["path", "split", "label", "mask", "class", "source", "width", "height", "sha256"]
+COLUMNS = [
+    *("path", "split", "label", "mask", "vehicle", "class", "scene", "source"),
+    *("width", "height", "sha256"),
+]
+MASKS = {"mask": "masks", "vehicle": "vehicles"}  # column -> folder
 LABELS = {"normal": "normal", "anomalous": "anomalous"}  # label -> folder
 JOURNAL = ".journal.jsonl"
 
@@ -50,20 +55,21 @@ def check_name(name: str, source: str) -> None:
 
 
 def write_record(folder: Path, record: Record) -> dict[str, Any]:
-    """Write one image, and its mask where it has one; its line of the manifest."""
+    """Write one image, and its masks where it has any; its line of the manifest but for the scene."""
     check_name(record.name, record.source)
     content = encode_png(record.image)
     path = f"{LABELS[record.label]}/{record.name}.png"
-    mask = ""
-    if record.mask is not None:
-        mask = f"masks/{record.name}.png"
-        (folder / mask).parent.mkdir(exist_ok=True)  # a dataset without masks has no such folder
-        write_atomic(folder / mask, encode_png(record.mask.astype(np.uint8) * 255))
+    row = {"path": path, "split": record.split, "label": record.label}
+    for column, sub in MASKS.items():
+        mask = getattr(record, column)
+        row[column] = "" if mask is None else f"{sub}/{record.name}.png"
+        if mask is not None:
+            (folder / sub).mkdir(exist_ok=True)  # a dataset without masks has no such folder
+            write_atomic(folder / row[column], encode_png(mask.astype(np.uint8) * 255))
     write_atomic(folder / path, content)
     height, width = record.image.shape
-    digest = hashlib.sha256(content).hexdigest()
-    values = [path, record.split, record.label, mask, record.category, record.source, width, height, digest]
-    return dict(zip(COLUMNS, values, strict=True))
+    row |= {"class": record.category, "source": record.source, "width": width, "height": height}
+    return row | {"sha256": hashlib.sha256(content).hexdigest()}
 
 
 class Journal:
@@ -111,8 +117,8 @@ class Journal:
         if entry is None or entry["raw"] != raw:
             return None
         for row in entry["rows"]:
-            path, mask = self.folder / row["path"], self.folder / (row["mask"] or row["path"])
-            if not (path.exists() and mask.exists() and sha256(path) == row["sha256"]):
+            files = [self.folder / row[column] for column in ("path", *MASKS) if row[column]]
+            if not (all(path.exists() for path in files) and sha256(files[0]) == row["sha256"]):
                 return None
         return entry
 
@@ -129,12 +135,13 @@ def _line(entry: dict[str, Any]) -> bytes:
 def finish(folder: Path, rows: Iterable[dict[str, Any]], preparation: dict[str, Any]) -> None:
     """Write preparation.json and the manifest, and remove files of earlier runs that are in neither."""
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
-    known = set(table["path"]) | set(table["mask"])
-    for path in [path for sub in (*LABELS.values(), "masks") for path in (folder / sub).glob("*")]:
+    known = set(table[["path", *MASKS]].to_numpy().flat)
+    for path in [path for sub in (*LABELS.values(), *MASKS.values()) for path in (folder / sub).glob("*")]:
         if path.relative_to(folder).as_posix() not in known:
             path.unlink()
-    if (folder / "masks").is_dir() and not any(table["mask"]):
-        (folder / "masks").rmdir()  # anomalib's Folder would look for masks there
+    for column, sub in MASKS.items():
+        if (folder / sub).is_dir() and not any(table[column]):
+            (folder / sub).rmdir()  # anomalib's Folder would look for masks there
     counts = table.groupby(["split", "label", "class"]).size()
     preparation["counts"] = [
         {"split": s, "label": k, "class": c, "images": int(n)} for (s, k, c), n in counts.items()
@@ -157,7 +164,7 @@ def read_manifest(folder: Path, verify: bool = False) -> pd.DataFrame:
     if not path.exists():
         raise DataError(path, "the manifest of a prepared dataset", "no file", "run the preparation")
     try:
-        table = pd.read_csv(path, keep_default_na=False, dtype={"class": str, "source": str, "mask": str})
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(COLUMNS[:8], str))
     except ValueError as error:
         raise DataError(path, "a CSV table", f"{error}", "run the preparation again") from None
     again = "run the preparation again"
@@ -170,7 +177,7 @@ def read_manifest(folder: Path, verify: bool = False) -> pd.DataFrame:
             raise DataError(path, f"{column} {' or '.join(allowed)}", repr(bad), again)
     for name in table.loc[table["path"].duplicated(), "path"].head(1):
         raise DataError(path, "each path once", f"{name!r} twice", again)
-    for name in [*table["path"], *table["mask"]]:
+    for name in table[["path", *MASKS]].to_numpy().flat:
         if name and not (Path(folder) / name).is_file():
             raise DataError(Path(folder) / name, "a file of the manifest", "none", "prepare again")
     if verify:
@@ -183,14 +190,14 @@ def _verify(folder: Path, row: dict[str, Any]) -> None:
     path, size = folder / row["path"], (row["width"], row["height"])
     if sha256(path) != row["sha256"]:
         raise DataError(path, "the bytes of the manifest", "others (SHA-256 differs)", "prepare again")
-    for name in filter(None, (row["path"], row["mask"])):
+    for name in filter(None, (row["path"], *map(row.get, MASKS))):
         with Image.open(folder / name) as image:
             if image.mode != "L" or image.size != size:
                 expected, found = f"8-bit grey of {size[0]}x{size[1]}", "mode {} of {}x{}"
                 raise DataError(
                     folder / name, expected, found.format(image.mode, *image.size), "prepare again"
                 )
-            if name == row["mask"] and not set(np.unique(np.asarray(image))) <= {0, 255}:
+            if name != row["path"] and not set(np.unique(np.asarray(image))) <= {0, 255}:
                 raise DataError(folder / name, "mask values 0 and 255", "others", "prepare again")
 
 

@@ -6,7 +6,7 @@ The recipe of the paper's reference code for MSTAR [Chauvin2025]_, as free funct
    close it with an ellipse of 50 px, keep the largest component, grow it by a Gaussian blur and a
    threshold, and fill it with background pixels drawn at random;
 2. on the filled chip do the same for the radar shadow (k = 5, the darkest cluster, no closing);
-3. the mask is target or shadow.
+3. the mask is target or shadow; the vehicle is the target's largest component, before it is grown.
 
 Clustering grey levels is a one-dimensional problem. `kmeans_1d` solves it on a histogram exactly, by dynamic
 programming, and polishes the centres on the pixels themselves: many times faster than a general k-means, and
@@ -119,14 +119,14 @@ def grow(
     return gaussian_blur(mask, sigma) > threshold
 
 
-def target_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Bool[np.ndarray, "row column"]:
-    """The bright target: brighter cluster, closed, largest component, grown."""
+def vehicle_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Bool[np.ndarray, "row column"]:
+    """The bright target: brighter cluster, closed, largest component."""
     smooth = gaussian_blur(image, p.target_sigma)
     darkest, next_one = kmeans_1d(smooth.ravel(), p.target_clusters)[:2]
     mask = smooth > (darkest + next_one) / 2
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (p.closing, p.closing))
     mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, ellipse).astype(bool)
-    return grow(largest_component(mask), p.target_growth, p.growth_threshold)
+    return largest_component(mask)
 
 
 def shadow_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Bool[np.ndarray, "row column"]:
@@ -162,8 +162,8 @@ def remove_by_kmeans(
     rng: np.random.Generator,
     p: KMeansRemoval | None = None,
     valid: Bool[np.ndarray, "row column"] | None = None,
-) -> tuple[UInt8[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]:
-    """Background chip and mask (target or shadow) of a chip, by the recipe at the top of this module.
+) -> tuple[UInt8[np.ndarray, "row column"], Bool[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]:
+    """Background chip, mask (target or shadow) and vehicle of a chip, by the recipe at the module's top.
 
     Pixels without data, where `valid` says so, look like background to the clustering and stay as they are.
 
@@ -175,13 +175,14 @@ def remove_by_kmeans(
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise DataError("image", f"at most {MOST_PIXELS} pixels for k-means", found, "cut it, or give masks")
     seen = image if valid is None else fill(image, ~valid, rng)
-    target = target_mask(seen, p)
+    vehicle = vehicle_mask(seen, p)
+    target = grow(vehicle, p.target_growth, p.growth_threshold)
     without_target = fill(seen, target, rng)
     shadow = shadow_mask(without_target, p)
     background, mask = fill(without_target, shadow, rng), target | shadow
     if valid is not None:
         background, mask = np.where(valid, background, image), mask & valid
-    return background, mask
+    return background, mask, vehicle & mask
 
 
 def remove_by_mask(

@@ -8,8 +8,8 @@
 # seeds, 28 minutes for the 10,342 images of MSTAR with 10.
 # :::
 #
-# One pass over the normal images fits every background, one over the anomalous images of the release's train
-# split finds every signature, one over the held-out images scores every detector, for all seeds together.
+# One pass over the normal images fits every background, one over the anomalous images that are not held out finds every
+# signature, one over the held-out images scores every detector, for all seeds under both protocols together.
 
 # %% tags=["parameters"]
 dataset = "demo_sea"
@@ -34,19 +34,18 @@ from IPython.display import Markdown, display
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import results
+from padim_ace.experiment.classes import confusion
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.image_scores import ImageScores, area_frame, clamp_frame, histogram_frame
+from padim_ace.experiment.image_scores import ImageScores, clamp_frame, histogram_frame
+from padim_ace.experiment.protocols import ARMS
 from padim_ace.experiment.provenance import provenance
-from padim_ace.experiment.selection import chosen_numbers, scores_frames
 from padim_ace.paper.detectors import (
-    BY_AREA,
-    CANDIDATES,
     DETECTORS,
     EXAMPLES,
+    PADIM_ACE,
     READINGS,
-    SHOWN,
     VALIDATED,
     without_masks,
 )
@@ -66,8 +65,15 @@ settings = Settings(
     workers=threads,
 )
 network = load_backbone(backbone, image_size=settings.image_size)
-detectors = DETECTORS if images.has_masks else without_masks(DETECTORS)
-experiment = Experiment(images, network, detectors, settings, validated=VALIDATED, conventions=CONVENTIONS)
+trained = network.weights.source != "random"  # else only the paper's detectors are compared
+judges = DETECTORS if trained else {"paper": READINGS}
+detectors = {
+    protocol: judged if images.has_masks else without_masks(judged)
+    for protocol, judged in judges.items()
+    if protocol not in ARMS or images.has_twins
+}
+validated, examples = (VALIDATED, EXAMPLES) if trained else (READINGS, {"ace": PADIM_ACE})
+experiment = Experiment(images, network, detectors, settings, validated=validated, conventions=CONVENTIONS)
 display(
     Markdown(
         f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
@@ -78,17 +84,19 @@ display(
 )
 
 # %% [markdown]
-# The roles that each seed draws, and how many of the features it keeps come from each stage (coarse to fine).
+# The roles that each seed draws under each protocol, and how many of the features it keeps come from each stage (coarse to
+# fine). `apart` and `twins` measure what the paper's protocol leaks.
 
 # %% tags=["hide-input"]
 drawn = pd.DataFrame(
     [
         {
-            "Seed": s.seed,
-            **pd.Series(s.roles).value_counts(),
-            "features by stage": ", ".join(str(len(kept)) for kept in s.subset.stages),
+            "Protocol": run.draw.protocol,
+            "Seed": run.draw.seed,
+            **pd.Series(run.roles[run.roles != ""]).value_counts(),
+            "features by stage": ", ".join(str(len(kept)) for kept in run.subset.stages),
         }
-        for s in experiment.seeds
+        for run in experiment.runs
     ]
 )
 html_tables.table(drawn, "Images by role, and features by stage.", f"seeds_{dataset}")
@@ -97,9 +105,13 @@ html_tables.table(drawn, "Images by role, and features by stage.", f"seeds_{data
 experiment.run(folder)
 
 # %% tags=["hide-input"]
-chosen = chosen_numbers(experiment, CANDIDATES)
-frame, few = scores_frames(experiment, CANDIDATES, chosen, dataset, backbone)
-write_examples(experiment, EXAMPLES, "ace", folder / "maps.npz")
+names = [{**d.row(), "images": d.images or ""} for d in experiment.detectors]
+frame = experiment.tally.frame(names, dataset=dataset, backbone=backbone)
+validation = experiment.tally.frame(names, "validation", dataset=dataset, backbone=backbone)
+validation = validation[validation["protocol"] == "scenes"].drop(columns="images")
+few = frame[frame["images"] != ""]
+frame = frame[frame["images"] == ""].drop(columns="images")
+write_examples(experiment, examples, [*examples][-1], folder / "maps.npz")
 results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
@@ -120,26 +132,29 @@ parameters = {
 seconds = time.perf_counter() - start
 origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
 results.write_json(origin, folder / "provenance.json")
-run = ImageScores.of_run(experiment, dataset, backbone)
-tables = {
-    "supervision": few,
-    "selection": chosen.assign(dataset=dataset, backbone=backbone),
-    "clamp": clamp_frame(run, READINGS),
-    "histograms": histogram_frame(run, SHOWN),
-}
-if images.has_masks:
-    tables["areas"] = area_frame(run, BY_AREA, images.areas(settings.image_size))
+tables = {}
+if trained:
+    paper = ImageScores.of_run(experiment, dataset, backbone, "paper")
+    tables["supervision"] = few
+    tables["validation"] = validation
+    with torch.inference_mode():
+        tables["classes"] = confusion(experiment.images, dataset)
+    tables["clamp"] = clamp_frame(paper, READINGS)
+    tables["histograms"] = histogram_frame(paper, READINGS)
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")
 experiment.forget(folder)
 
 # %% [markdown]
-# AUROC on the test split in %, mean over the seeds.
+# AUROC on the test images in %, mean over the seeds.
 
 # %% tags=["hide-input"]
-columns = list(results.NAMES)
+columns = ["protocol", *results.NAMES]
 auroc = frame[frame["metric"] == "auroc"].assign(value=lambda rows: 100 * rows["value"])
 shown = auroc.pivot_table(index=columns, columns="level", values="value", sort=False).reset_index()
 caption = f"{dataset}, {backbone}: AUROC in %."
-html_tables.table(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", ".1f")
+html_tables.table(shown.rename(columns=str.capitalize), caption, f"auroc_{dataset}", form=".1f")
+
+# %% tags=["remove-input"]
+html_tables.sources([origin])

@@ -20,7 +20,8 @@ ABOUT = {
 # Table 2: backbones
 
 PaDiM-ACE on HRSID with different feature extractors, three stages of each, 100 random features of their
-channels. EfficientNet-Lite0 is not in the paper; it is the backbone of the demo.
+channels. EfficientNet-Lite0 is not in the paper; it is the backbone of the demo. *Random weights* are those with which
+timm makes a network before it is trained: what remains of a row's number there is the architecture's, not ImageNet's.
 """,
     3: """\
 # Table 3: kinds of covariance
@@ -47,12 +48,12 @@ from padim_ace.paper.published import read_not_run, read_published
 from padim_ace.report import html_tables, tables
 from padim_ace.report.titles import dataset_title
 
-scores = read_scores(Path(results) / "scores.csv")
+scores = read_scores(results)
 paper = read_published(Path(published))
 not_run = read_not_run(Path(results) / "not_run.csv")
 settings = tables.table_settings(table)
 
-frame = tables.compare(settings, scores, "hrsid", paper, table, not_run)
+frame = tables.compare(settings, scores, "hrsid", published=paper, number=table, not_run=not_run)
 tables.draw(frame, f"Table {table}, HRSID", f"table_{table}_hrsid", table)
 
 # %% [markdown]

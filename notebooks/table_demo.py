@@ -15,17 +15,16 @@
 results = "results/demo"  # a folder with scores.csv and provenance.json
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 from IPython.display import display
 
 from padim_ace.experiment.results import read_scores
 from padim_ace.report import html_tables, tables
 from padim_ace.report.titles import dataset_title
 
-scores = read_scores(Path(results) / "scores.csv")
+scores = read_scores(results)
 for dataset in sorted(set(scores["dataset"])):
-    frame = tables.compare(tables.table_settings(0, "tf_efficientnet_lite0"), scores, dataset)
+    settings = tables.table_settings(0, "tf_efficientnet_lite0")
+    frame = tables.compare(settings, scores, dataset, protocol="scenes")
     display(tables.draw(frame, dataset_title(dataset), f"table_{dataset}"))
 
 # %% [markdown]

@@ -92,7 +92,7 @@ engine.fit(model, datamodule=data)
 # %% [markdown]
 # One pass over the normal images streams the background's mean and covariance, in memory that does not grow with
 # their number. Then each image for the signature contributes the 16 patches that are farthest from that background.
-# The eight directions in which these have most energy, held against the farthest patches of normal images, are the
+# The direction by which the best patch of each image tells anomalous images from normal ones is the
 # signature. Nothing else is learned. (`PadimAce()` alone is the paper's detector: the mean embedding of whole images.)
 #
 # ## How well does it do?
@@ -204,10 +204,12 @@ pd.DataFrame(
 # |---|---|---|
 # | `background` | `shared` | targets and clutter can be anywhere; few normal images will do, for all places add to one covariance |
 # | | `patch` | images are aligned, and what is normal depends on the place (PaDiM's own assumption) |
-# | `signature` | `subspace` | you know which images are anomalous, and no more; `contrast` keeps one direction, `mined` is for targets far brighter than clutter |
+# | `preset` | `recommended` | you know which images are anomalous, and no more: one of them is better than none |
+# | | `unsupervised` | you have no anomalous image |
+# | `signature` | `lace` | the recommended one, learnt from labels of images |
 # | | `masked` | you have masks of the signature images |
 # | | `mean` | the paper's; works where targets are large or always in the same place |
-# | `statistic` | `glrt` | you want heat maps that are quiet where nothing is (Kelly's statistic; [](beyond.ipynb) compares) |
+# | `statistic` | `tolerant` | targets differ from each other ([](beyond.ipynb) says why) |
 # | | `ace` | you want the cosine itself |
 # | `signature_images` | a folder | you want all validation images for the threshold, or your anomalies there are synthetic |
 # | `precision` | `bfloat16` | a faster backbone on processors and GPUs that have it; exports compute in float32 |

@@ -91,7 +91,6 @@ def sources(profile: str) -> Path:
         nbformat.write(notebook, book / page.name)
     _api_pages(book)
     _extra_files(book / "_extra")
-    _toc(book)
     _config(book)
     return book
 
@@ -236,35 +235,13 @@ def _extra_files(extra: Path) -> None:
             shutil.copy(path.with_suffix(".ipynb"), extra / "files")
 
 
-def _toc(book: Path) -> None:
-    """Fill in the globs of _toc.yml, and leave out chapters that this build does not have."""
-
-    def kept(chapters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        found = []
-        for chapter in chapters:
-            names = [chapter["file"]]
-            if "*" in chapter["file"]:
-                names = [
-                    path.relative_to(book).with_suffix("").as_posix() for path in book.glob(chapter["file"])
-                ]
-            for name in sorted(names):
-                if any((book / name).with_name(Path(name).name + end).is_file() for end in (".md", ".ipynb")):
-                    below = kept(chapter.get("sections", []))
-                    found.append({"file": name} | ({"sections": below} if below else {}))
-        return found
-
-    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
-    for part in toc["parts"]:
-        part["chapters"] = kept(part["chapters"])
-    (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
-
-
 def _config(book: Path) -> None:
     """Give the prose its numbers: {{ name }} in a page is an entry of padim_ace.report.ledger.numbers."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
-    scores = results.read_scores(ROOT / "results/paper/scores.csv")
+    folder = ROOT / "results/paper"
+    scores = results.read_scores(folder)
     paper = published.read_published(ROOT / "book/published.csv")
-    config["sphinx"]["config"]["myst_substitutions"] = ledger.numbers(paper, scores)
+    config["sphinx"]["config"]["myst_substitutions"] = ledger.numbers(paper, scores, folder)
     (book / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
@@ -294,17 +271,6 @@ def made_from() -> dict[str, str]:
 def stamp_book() -> None:
     """Write beside the built pages what they were made from."""
     results.write_json(made_from(), HTML / "made_from.json")
-
-
-def stale() -> str:
-    """Why the built book is not of the tree as it is now, in one line; empty if it is."""
-    if not (HTML / "made_from.json").is_file():
-        return f"{HTML}: expected a book, found none; `make book`"
-    before, now = results.read_json(HTML / "made_from.json"), made_from()
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            return f"{HTML}: expected {name} as it was when the book was built, found it changed; `make book`"
-    return ""
 
 
 def html(profile: str) -> None:

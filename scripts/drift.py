@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from data_prep.errors import DataError
+from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.results import KEY, merge_scores, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,16 +59,15 @@ def compare(
     ``exact`` the same bits are expected.
     """
     both = expected.merge(found, on=list(KEY), how="outer", suffixes=("_expected", "_found"))
-    both["run"] = [run_of(row.dataset, row.backbone, runs) for row in both.itertuples()]
+    both["run"] = [run_of(row.dataset, row.backbone, row.detector) for row in both.itertuples()]
     both["moved"] = both["value_found"] - both["value_expected"]
     both[["status", "reason"]] = [_judge(row, runs, exact) for row in both.itertuples()]
     return both
 
 
-def run_of(dataset: str, backbone: str, runs: Collection[str]) -> str:
-    """The run that makes a row: that of its dataset and backbone, or else that of the dataset's baselines."""
-    run = f"{dataset}-{backbone}"
-    return run if run in runs or f"{dataset}-baselines" not in runs else f"{dataset}-baselines"
+def run_of(dataset: str, backbone: str, detector: str) -> str:
+    """The run that makes a row: that of its dataset's baselines, or of its dataset and backbone."""
+    return f"{dataset}-{'baselines' if detector in BASELINES else backbone}"
 
 
 def _judge(row: Any, runs: Collection[str], exact: Collection[str]) -> tuple[str, str]:
@@ -81,7 +81,7 @@ def _judge(row: Any, runs: Collection[str], exact: Collection[str]) -> tuple[str
         return "same", ""
     if row.run in exact:
         return "FAIL", "the same versions on the same processor: the same bits expected"
-    allowed, why = TOLERANCES[row.level, row.metric]
+    allowed, why = TOLERANCES["image" if row.level == "image" else "pixel", row.metric]
     if abs(row.moved) <= allowed:
         return "within", f"within {allowed}: {why}"
     return "FAIL", f"expected within {allowed}"

@@ -1,6 +1,7 @@
 """A user's own data: a folder of normal images, one of anomalous images, optionally one of masks."""
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.erased import NO_DATA, RemovalParameters, anomalous_and_erased
@@ -40,6 +41,21 @@ class Parameters(RemovalParameters):
     train_share: float = Field(default=0.5, ge=0, le=1, description="share of them that make signatures")
     black: float | None = Field(default=None, description="value that becomes 0; found from the images")
     white: float | None = Field(default=None, description="value that becomes 255; found from the images")
+    scene: str = Field(
+        default=r"([^/]+)\.[^./]+$",
+        description="regular expression; what its first group finds in a file's path is the image's scene",
+    )
+
+    @field_validator("scene")
+    @classmethod
+    def _scene_has_a_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"a regular expression ({error})") from None
+        if not groups:
+            raise ValueError("a regular expression with a group in parentheses")
+        return pattern
 
     @model_validator(mode="after")
     def _words_and_levels_differ(self) -> "Parameters":
@@ -62,14 +78,14 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
         raise _nothing(normal_dir, "add some, or set removal to mask or kmeans")
     masks = _by_name(list_images(mask_dir)) if mask_dir.is_dir() else {}
     found = [
-        Item(f"normal_{path.stem}", path.relative_to(raw).as_posix(), "train", "background", (path,))
+        _item(f"normal_{path.stem}", path.relative_to(raw), "train", "background", (path,), parameters)
         for path in normals
     ]
     for path, split in _anomalous(anomalous_dir, parameters.train_share, left_out):
         if mask_dir.is_dir() and _key(path) not in masks:
             raise DataError(path, f"a mask {path.stem}.png in {mask_dir}", "none", "add it, or remove all")
         files = (path, masks.pop(_key(path))) if mask_dir.is_dir() else (path,)
-        found.append(Item(path.stem, path.relative_to(raw).as_posix(), split, parameters.category, files))
+        found.append(_item(path.stem, path.relative_to(raw), split, parameters.category, files, parameters))
     for path in list(masks.values())[:1]:
         raise DataError(path, f"an anomalous image named {path.stem}", "none", "remove the mask")
     facts = {item.source: _look(item.files[0]) for item in found}
@@ -87,6 +103,17 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
         text = f"{len(both)} images are normal and anomalous at once, among them {' and '.join(both[0][:2])}."
         report["doubts"].append(text)
     return [replace(item, extra=(black, white)) for item in found], report
+
+
+def _item(
+    name: str, path: Path, split: str, category: str, files: tuple[Path, ...], parameters: Parameters
+) -> Item:
+    """An image with the scene that its path in the raw folder names."""
+    found = re.search(parameters.scene, path.as_posix())
+    if not found or not found[1]:
+        expected = f"a path in which {parameters.scene!r} finds a scene"
+        raise DataError(files[0], expected, f"{path}", "change the parameter scene")
+    return Item(name, path.as_posix(), split, category, files, scene=found[1])
 
 
 def _nothing(folder: Path, advice: str) -> DataError:

@@ -191,6 +191,7 @@ class _Facts(NamedTuple):
     split: str | None
     serial: str
     otherwise: str  # why a chip without a split is left out; empty: an error
+    scene: str = ""  # that the chip was cut from
 
 
 def _sort(raw: Path, path: Path, facts: _Facts, chips: list[Item], left_out: Counter[str]) -> None:
@@ -207,7 +208,9 @@ def _sort(raw: Path, path: Path, facts: _Facts, chips: list[Item], left_out: Cou
         left_out[f"{name} serial {serial}"] += 1
     else:
         stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name.replace(".", "_")
-        chips.append(Item(f"{name}_{facts.split}_{stem}", source, facts.split, name, (path,)))
+        chips.append(
+            Item(f"{name}_{facts.split}_{stem}", source, facts.split, name, (path,), scene=facts.scene)
+        )
 
 
 def _header_facts(path: Path, header: dict[str, str]) -> _Facts:
@@ -219,7 +222,9 @@ def _header_facts(path: Path, header: dict[str, str]) -> _Facts:
         except (KeyError, ValueError, OverflowError):
             continue
         split, serial = SPLIT_OF_DEPRESSION.get(angle), header.get("TargetSerNum", "")
-        return _Facts(header["TargetType"], split, serial, f"depression {angle}")
+        return _Facts(
+            header["TargetType"], split, serial, f"depression {angle}", header.get("ParentScene", "")
+        )
     expected = "a number as DesiredDepression or MeasuredDepression"
     raise DataError(path, expected, "none", "fetch it again")
 
@@ -248,11 +253,11 @@ def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
             if low == high:
                 raise DataError(path, "a chip with a target", f"{low:g} in all pixels", "remove it")
             image = to_grey8(chip, 0.0, white) if white else to_grey8(chip, low, high)
-        background, mask = remove_by_kmeans(image, image_rng(seed, item.name), parameters)
+        background, mask, vehicle = remove_by_kmeans(image, image_rng(seed, item.name), parameters)
     except DataError as error:
         raise error.at(path) from None
-    chip_record = Record(item.name, "anomalous", item.split, item.category, item.source, image, mask)
-    return [chip_record, replace(chip_record, label="normal", image=background, mask=None)]
+    chip_record = Record(item.name, "anomalous", item.split, item.category, item.source, image, mask, vehicle)
+    return [chip_record, replace(chip_record, label="normal", image=background, mask=None, vehicle=None)]
 
 
 DATASETS = {

@@ -2,7 +2,7 @@
 
 ::
 
-    <raw>/images/<name>.png, <raw>/masks/<name>.png (of scenes with targets)
+    <raw>/images/<name>.png, <raw>/masks/<name>.png (of scenes with targets), <raw>/vehicles/<name>.png
     <raw>/index.csv         name,split,class
     <raw>/simulation.json   dataset, seed, parameters
 
@@ -12,6 +12,7 @@ its masks as SSDD; `demo_harbour` has pure backgrounds of its own as HRSID.
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +25,14 @@ from data_prep.erased import RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
 from data_prep.files import write_atomic
 from data_prep.images import read_grey8, read_mask
-from data_prep.prepared import code_checksum, encode_png
+from data_prep.prepared import MASKS, code_checksum, encode_png
 from data_prep.simulation.scenes import SCENES
 from data_prep.target_removal import image_rng
 
 #: What a simulation writes, and may replace.
-OWN_FILES = re.compile(r"(images|masks)/scene\d{4}\.png|index\.csv|simulation\.json|(.*/)?\.[^/]*\.tmp")
+OWN_FILES = re.compile(
+    r"(images|masks|vehicles)/scene\d{4}\.png|index\.csv|simulation\.json|(.*/)?\.[^/]*\.tmp"
+)
 
 
 class Parameters(RemovalParameters):
@@ -55,7 +58,7 @@ def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None
     for stranger in [name for name in there if not OWN_FILES.fullmatch(name)][:1]:
         raise DataError(raw, "an empty folder to simulate into", repr(stranger), "give another")
     done.unlink(missing_ok=True)
-    for sub in ("images", "masks"):
+    for sub in ("images", *MASKS.values()):
         (raw / sub).mkdir(parents=True, exist_ok=True)
         for old in (raw / sub).iterdir():
             old.unlink()
@@ -66,8 +69,9 @@ def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None
         rng = image_rng(seed, f"{dataset}/{name}")
         scene = kind.scene(parameters.size, parameters.looks, split, targets, rng)
         write_atomic(raw / "images" / f"{name}.png", encode_png(scene.image))
-        if targets:
-            write_atomic(raw / "masks" / f"{name}.png", encode_png(scene.mask.astype(np.uint8) * 255))
+        for column, sub in MASKS.items() if targets else ():
+            if (mask := getattr(scene, column)) is not None:
+                write_atomic(raw / sub / f"{name}.png", encode_png(mask.astype(np.uint8) * 255))
         rows.append((name, split, scene.category if targets else "background"))
     index = pd.DataFrame(rows, columns=["name", "split", "class"])
     write_atomic(raw / "index.csv", index.to_csv(index=False, lineterminator="\n").encode())
@@ -78,9 +82,10 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     """The simulated scenes by their index."""
     found = []
     for row in pd.read_csv(raw / "index.csv").to_dict("records"):
-        files = [raw / "images" / f"{row['name']}.png"]
+        file = f"{row['name']}.png"
+        files = [raw / "images" / file]
         if row["class"] != "background":
-            files.append(raw / "masks" / f"{row['name']}.png")
+            files += [raw / "masks" / file, *(raw / "vehicles").glob(file)]
         found.append(Item(row["name"], f"images/{row['name']}.png", row["split"], row["class"], tuple(files)))
     return found, {}
 
@@ -90,7 +95,9 @@ def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     image = read_grey8(item.files[0])
     if len(item.files) == 1:
         return [Record(item.name, "normal", item.split, item.category, item.source, image)]
-    return anomalous_and_erased(item, image, read_mask(item.files[1], image.shape), parameters, seed)
+    mask, *vehicle = (read_mask(path, image.shape) for path in item.files[1:])
+    whole, *erased = anomalous_and_erased(item, image, mask, parameters, seed)
+    return [replace(whole, vehicle=vehicle[0]) if vehicle else whole, *erased]
 
 
 DATASETS = {

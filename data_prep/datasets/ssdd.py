@@ -70,7 +70,8 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
         dropped = {name for group in groups for name in sorted(group, key=lambda n: (splits[n], n))[1:]}
         report["dropped"] = sorted(dropped)
         ships = [item for item in ships if item.name not in dropped]
-    return ships, report
+    scenes = {name: group[0] for group in groups for name in group}
+    return [replace(item, scene=scenes.get(item.name, "")) for item in ships], report
 
 
 def _without_masks(voc: Path) -> tuple[bool, bool, Path]:

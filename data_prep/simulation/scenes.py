@@ -22,6 +22,7 @@ class Scene(NamedTuple):
     image: UInt8[np.ndarray, "row column"]
     mask: Bool[np.ndarray, "row column"]  # target, and shadow where it casts one
     category: str
+    vehicle: Bool[np.ndarray, "row column"] | None = None  # the mask without the shadow
 
 
 class Vehicle(NamedTuple):
@@ -48,7 +49,7 @@ def vehicle(size: int, looks: int, split: str, targets: bool, rng: np.random.Gen
     category = sorted(VEHICLES)[rng.integers(len(VEHICLES))]
     tangent = np.tan(np.deg2rad(17 if split == "train" else 15))
     ground = np.exp(0.12 * gaussian_field(shape, 14, rng)) * gamma_texture(shape, rng.uniform(3, 8), 1.2, rng)
-    mask, points = np.zeros(shape, bool), _no_points()
+    mask, shadow, points = np.zeros(shape, bool), np.zeros(shape, bool), _no_points()
     if targets:
         height = _vehicle_height(shape, VEHICLES[category], rng.uniform(0, 2 * np.pi), rng)
         ray = np.zeros(shape)  # height of the lowest visible ray over each pixel, from the near edge outward
@@ -57,12 +58,13 @@ def vehicle(size: int, looks: int, split: str, targets: bool, rng: np.random.Gen
         shadow = (ray > height) & (height == 0)
         strength = rng.choice([1.0, 0.7, 0.45], p=[0.6, 0.25, 0.15])
         points = _vehicle_points(height, height >= ray, tangent, strength, rng)
-        mask = _draw(points, shape) | shadow | (height > 0)
+        mask = _draw(points, shape) | (height > 0)
         # Some ground light is scattered into the shadow, most where its edge is near.
         ground = ground * np.clip(ndimage.gaussian_filter((~shadow).astype(float), 1.5) ** 3, 0.01, 1)
         ground[(height > 0) & (height >= ray)] *= 2.5 * strength
     system = System(1.5, 35.0, looks, noise=rng.uniform(0.04, 0.09))
-    return Scene(_grey(intensity(ground, points, system, rng), rng.uniform(14, 24)), _crop(mask), category)
+    image = _grey(intensity(ground, points, system, rng), rng.uniform(14, 24))
+    return Scene(image, _crop(mask | shadow), category, _crop(mask))
 
 
 def _vehicle_height(

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,10 +27,11 @@ def test_they_are_padims_in_their_order_then_keywords_and_all_are_documented():
 def test_the_default_is_the_papers_detector_and_one_argument_is_what_we_recommend():
     assert model().model.detector == Detector("ace", "patch", "full", "mean", "centred")
     recommended = model(preset="recommended").model.detector
-    assert (recommended.statistic, recommended.signature) == ("glrt", "subspace")
+    assert recommended == Detector("tolerant", signature="lace", channels="sar", smoothing=2)
+    assert model(preset="unsupervised").model.detector == Detector("padim", "patch", "full", "", "", "sar", 2)
     assert 'preset="recommended"' in PadimAce.__doc__.split("\n\n")[1]
-    mixed = model(preset="recommended", background="shared", dimensions=2).model.detector
-    assert (mixed.statistic, mixed.background, mixed.dimensions) == ("glrt", "shared", 2)
+    mixed = model(preset="recommended", background="shared", smoothing=3).model.detector
+    assert mixed == replace(recommended, background="shared", smoothing=3)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_any_timm_model_without_layers(backbone, layers):
     made = model(backbone=backbone, layers=None, n_features=None).eval()
     assert made.model.embedder.backbone.layers == layers
     made.model.update(torch.rand(3, 3, *SIZE))
-    made.model.fit([(torch.rand(2, 3, *SIZE), None)])
+    made.model.fit([(torch.rand(2, 3, *SIZE), None, [])])
     assert cosines(made, torch.rand(2, 3, *SIZE))[0].isfinite().all()
 
 
@@ -56,17 +58,28 @@ BAD = [
     ),
     ({"layers": ["layer1", "layer9"]}, r"layers: expected some of act1 \(stride 2\), layer1.*layer9"),
     ({"n_features": 193}, r"n_features: expected 1 to 192 \(the backbone's channels\), found 193"),
-    ({"preset": "best"}, "preset: expected one of paper, recommended, found 'best'"),
+    ({"preset": "best"}, "preset: expected one of paper, recommended, unsupervised, found 'best'"),
     ({"background": "pooled"}, "background: expected one of patch, shared, found 'pooled'"),
     ({"covariance": "round"}, "covariance: expected one of full, diagonal, isotropic, found 'round'"),
-    ({"signature": "best"}, "signature: expected one of mean, mined, .*, found 'best'"),
-    ({"statistic": "padim"}, "statistic: expected one of ace, glrt, found 'padim'"),
-    ({"covariance": "diagonal", "signature": "mined"}, "mined signature: expected a full covariance"),
+    ({"signature": "best"}, "signature: expected one of mean, masked, .*, found 'best'"),
+    ({"statistic": "rx"}, "statistic: expected one of padim, ace, .*, found 'rx'"),
+    (
+        {"statistic": "padim", "signature": "mean"},
+        "signature: expected none with the statistic padim, found 'mean'",
+    ),
+    ({"covariance": "diagonal", "signature": "lace"}, "lace signature: expected a full covariance"),
+    ({"channels": "radar"}, "channels: expected one of network, sar, .*, found 'radar'"),
+    ({"smoothing": 33}, "smoothing: expected 0 to 32 pixels, found 33"),
     ({"precision": "float16"}, "precision: expected one of float32, bfloat16, found 'float16'"),
     ({"pre_trained": True, "weights": "net"}, "weights source: expected auto, folder.*, found 'net'"),
-    ({"mined_patches": 0}, "mined_patches: expected 1 or more, found 0"),
-    ({"signature": "mined", "mined_patches": 385}, "mined_patches: expected 1 to 384, found 385"),
-    ({"preset": "recommended", "dimensions": 31}, "dimensions: expected 1 to 30, found 31"),
+    (
+        {
+            "signature": "lace",
+            "layers": ["layer2"],
+            "pre_processor": PadimAce.configure_pre_processor((24, 32)),
+        },
+        "images: expected 16 patches or more for a lace signature, found 3 x 4; give larger images",
+    ),
     ({"signature_images": "nowhere"}, "nowhere: expected a folder of images, found none; check the path"),
     (
         {"signature_masks": "masks"},

@@ -7,14 +7,13 @@ import cv2
 import jaxtyping
 import numpy as np
 import pytest
-import scipy
 import torch
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from small import FLOAT32, SIZE, cosines, data, engine, held_out, images_of, model
 from torch.nn import functional as F
 from torchvision.transforms.v2 import Compose, Normalize, Resize
@@ -22,10 +21,11 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from padim_ace import PadimAce
 from padim_ace.anomalib.export import resize_matrix
 from padim_ace.detect.pyramid import flatten
+from padim_ace.detect.signature import learn
 
 KINDS = [
-    {"background": "patch", "signature": "mined", "mined_patches": 4},
-    {"preset": "recommended", "signature": "subspace", "dimensions": 3},
+    {"preset": "recommended", "signature": "lace"},
+    {"statistic": "glrt", "signature": "miace", "channels": "without_grey"},
     {"background": "shared", "signature": "masked"},
     {"signature": "mean"},
     {"covariance": "diagonal", "signature": "mean"},
@@ -65,10 +65,7 @@ def test_validate_test_and_predict(kind):
     # what anomalib reports are the metrics of the cosines themselves: no clamp, no sigmoid came between
     labels = (module.test_data.samples.label_index == 1).to_numpy()
     assert metrics["image_AUROC"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-    masks = Resize(SIZE, interpolation=0)(
-        torch.stack([module.test_data[i].gt_mask for i in range(len(labels))])
-    )
-    assert metrics["pixel_AUROC"] == pytest.approx(roc_auc_score(masks.ravel() > 0, maps.ravel()), abs=1e-5)
+    assert metrics["pixel_AUROC"] == pytest.approx(roc_auc_score(planted(module), maps.ravel()), abs=1e-5)
     predicted = torch.cat([batch.pred_score for batch in runner.predict(fitted, datamodule=module)])
     assert (scores[predicted.argsort()].diff() >= -1e-6).all()
     assert ((predicted > 0.5) == (scores > fitted.post_processor.image_threshold)).all()
@@ -90,11 +87,10 @@ def test_anomalibs_own_components_take_the_place_of_the_defaults(folder, tmp_pat
     torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
-def farthest(white, count):
-    """Of each image the patches of the largest length, at length 1: [patch, feature]."""
+def farthest(white):
+    """Of each image the 16 patches of the largest length: [image, patch, feature]."""
     length = np.linalg.norm(white, axis=-1)
-    rows = [white[n.argsort()[-count:], image] for image, n in enumerate(length.T)]
-    return np.concatenate([row / np.linalg.norm(row, axis=-1, keepdims=True) for row in rows])
+    return torch.from_numpy(np.stack([white[n.argsort()[:-17:-1], i] for i, n in enumerate(length.T)]))
 
 
 def test_maps_are_those_of_a_dense_oracle(kind, folder):
@@ -121,38 +117,33 @@ def test_maps_are_those_of_a_dense_oracle(kind, folder):
         return white_of(dense(fitted, images))
 
     target, grid = white(images_of(files)), fitted.model.embedder.grid
-    if what["signature"] == "subspace":  # the projection on it is at one place what a signature is
-        targets, clutter = (farthest(w, 16) for w in (target, white_of(normal)))
-        loaded = clutter.T @ clutter / len(clutter) + np.eye(features) / features
-        signature = scipy.linalg.orth(scipy.linalg.eigh(targets.T @ targets, loaded)[1][:, -3:])
+    if what["signature"] in ("lace", "miace"):
+        bags = farthest(target), farthest(white_of(normal))
+        signature = learn(what["signature"], *bags, normal.shape[1]).numpy()
     elif what["signature"] == "mean":
         signature = target.mean(1)[:, None]
     else:
         length = np.linalg.norm(target, axis=-1)
         weights = np.zeros_like(length)
-        if what["signature"] == "mined":
-            for image, column in enumerate(length.T):
-                weights[column.argsort()[-4:], image] = 1
-        else:
-            masks = torch.from_numpy(
-                np.stack([cv2.imread(f"{folder}/other_masks/{f.name}", 0) for f in files])
-            )
-            masks = Resize(SIZE, interpolation=0)(masks) > 0
-            cells = masks.float().reshape(len(files), grid[0], SIZE[0] // grid[0], grid[1], -1).mean((2, 4))
-            for raster, place in enumerate(fitted.model.embedder.raster):
-                weights[place] = cells.flatten(1)[:, raster]
+        masks = torch.from_numpy(np.stack([cv2.imread(f"{folder}/other_masks/{f.name}", 0) for f in files]))
+        masks = Resize(SIZE, interpolation=0)(masks) > 0
+        cells = masks.float().reshape(len(files), grid[0], SIZE[0] // grid[0], grid[1], -1).mean((2, 4))
+        for raster, place in enumerate(fitted.model.embedder.raster):
+            weights[place] = cells.flatten(1)[:, raster]
         signature = np.einsum("pni,pn->i", target / length[..., None], weights)
     x = white(held_out(module))
-    if what["signature"] == "subspace":
-        cosine = np.linalg.norm(x @ signature, axis=-1) / np.sqrt(normal.shape[1] + (x**2).sum(-1))
+    along, energy = (x * signature).sum(-1) / np.linalg.norm(signature, axis=-1), (x**2).sum(-1)
+    if what["signature"] == "lace":
+        cosine = np.sqrt((0.95 * along.clip(0) ** 2 + 0.05 * energy) / (normal.shape[1] + energy))
     else:
-        cosine = (x * signature).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(signature, axis=-1)
+        cosine = along / np.sqrt(energy + normal.shape[1] * (what["signature"] == "miace"))
     # block order to raster, then anomalib's own upsampling and smoothing
-    generator = AnomalyMapGenerator()
+    generator = AnomalyMapGenerator(sigma=2 if "preset" in what else 4)
     coarse = torch.from_numpy(cosine)[fitted.model.embedder.raster].T.reshape(-1, 1, *grid).float()
     expected = generator.smooth_anomaly_map(generator.up_sample(coarse, SIZE))
     found, _ = cosines(fitted, held_out(module))
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    atol = 5e-4 if what["signature"] == "lace" else 2e-5  # a regression stops a little short of its end
+    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 @pytest.fixture
@@ -169,6 +160,48 @@ def test_every_kind_exports_as_a_graph(kind, no_type_checks):
     images = torch.rand(2, 3, 80, 120)
     graph = torch.export.export(fitted, (images,), strict=False).module()
     torch.testing.assert_close(graph(images)._asdict(), fitted(images)._asdict(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=["recommended"])
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_what_we_recommend_exports(kind, form, folder, tmp_path, monkeypatch, no_type_checks):
+    monkeypatch.chdir(tmp_path)
+    _, fitted, _, runner = kind
+    inferencer = OpenVINOInferencer(runner.export(fitted, form, export_root=tmp_path), "CPU", FLOAT32)
+    for file in (folder / "anomalous" / "a03.png", folder / "normal" / "n03.png"):
+        (expected,) = runner.predict(fitted, data_path=file)
+        found = inferencer.predict(file)
+        for name in ("pred_score", "anomaly_map"):
+            apart = np.squeeze(getattr(found, name)) - np.squeeze(getattr(expected, name).numpy())
+            assert np.abs(apart).max() < 1e-4
+
+
+def planted(module):
+    """The pixels of the test images that are targets."""
+    masks = [module.test_data[i].gt_mask for i in range(len(module.test_data))]
+    return Resize(SIZE, interpolation=0)(torch.stack(masks)).ravel() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=["recommended"])
+def test_what_we_recommend_finds_more_than_the_papers(kind, fitted):
+    _, recommended, module, _ = kind
+    images, targets = held_out(module), planted(module)
+    ours, papers = (
+        average_precision_score(targets, cosines(made, images)[0].ravel())
+        for made in (recommended, fitted[0])
+    )
+    assert ours > max(0.7, papers + 0.05)
+
+
+def test_without_any_anomalous_image(folder, tmp_path):
+    fitted, runner = model(preset="unsupervised"), engine(tmp_path)
+    runner.fit(fitted, datamodule=data(folder, abnormal_dir=None, mask_dir=None))
+    shown = [runner.predict(fitted, data_path=folder / name) for name in ("normal", "anomalous")]
+    normal, anomalous = (torch.cat([batch.pred_score for batch in batches]) for batches in shown)
+    assert torch.cat([normal, anomalous]).isfinite().all() and anomalous.mean() > normal.mean()
+    module = data(folder)
+    module.setup()
+    assert roc_auc_score(planted(module), cosines(fitted, held_out(module))[0].ravel()) > 0.9
 
 
 def test_without_a_pre_processor_it_exports_for_the_images_that_it_was_fitted_on(
@@ -203,10 +236,10 @@ def test_memory_of_a_fit_does_not_grow_with_the_images():
 
 
 def test_a_normalising_pre_processor_normalises_once(folder, tmp_path):
-    plain = model()
+    plain = model(preset="recommended")
     mean, std = (getattr(plain.model.embedder.backbone, name).flatten().tolist() for name in ("mean", "std"))
     resize = Resize(SIZE, antialias=True)
-    other = model(pre_processor=PreProcessor(Compose([resize, Normalize(mean, std)])))
+    other = model(preset="recommended", pre_processor=PreProcessor(Compose([resize, Normalize(mean, std)])))
     for fitted in (plain, other):
         runner = engine(tmp_path)
         runner.fit(fitted, datamodule=data(folder))
@@ -214,7 +247,7 @@ def test_a_normalising_pre_processor_normalises_once(folder, tmp_path):
     images = torch.rand(2, 3, 80, 120)
     for fitted in (other, loaded):
         torch.testing.assert_close(
-            fitted(images).anomaly_map, plain.eval()(images).anomaly_map, atol=1e-5, rtol=0
+            fitted(images).anomaly_map, plain.eval()(images).anomaly_map, atol=1e-4, rtol=0
         )
 
 
@@ -250,9 +283,9 @@ def test_any_image_size_without_a_pre_processor(folder, tmp_path):
 def test_two_processes_make_the_model_of_one(folder, tmp_path):
     """11 training images: a distributed sampler repeats one, which must not count twice."""
     module = data(folder, test_split_ratio=0.3)
-    one, two = (model(signature="subspace", statistic="glrt") for _ in range(2))
+    one, two = (model(preset="recommended") for _ in range(2))
     engine(tmp_path).fit(one, datamodule=module)
     engine(tmp_path, strategy="ddp_spawn", devices=2).fit(two, datamodule=data(folder, test_split_ratio=0.3))
     assert len(module.train_data) == 11
     images = held_out(module)
-    torch.testing.assert_close(cosines(two, images), cosines(one, images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(cosines(two, images), cosines(one, images), atol=1e-4, rtol=0)

@@ -24,7 +24,7 @@ def test_it_is_strictly_increasing_from_0_to_1_with_the_threshold_at_one_half(th
 @pytest.fixture(scope="module")
 def shown(folder, tmp_path_factory):
     """Scores and maps of 15 normal and 10 anomalous images, on anomalib's scale."""
-    fitted, module = model(preset="recommended", dimensions=3), data(folder)
+    fitted, module = model(preset="recommended"), data(folder)
     runner = engine(tmp_path_factory.mktemp("shown"))
     runner.fit(fitted, datamodule=module)
     batches = [b for name in ("normal", "anomalous") for b in runner.predict(fitted, data_path=folder / name)]

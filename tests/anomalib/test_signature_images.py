@@ -80,7 +80,9 @@ def test_synthetic_anomalies_make_none(folder, tmp_path):
     synthetic = data(
         folder, abnormal_dir=None, mask_dir=None, val_split_mode="synthetic", val_split_ratio=0.4
     )
-    message = "found 2 synthetic ones; set signature_images to a folder of some, or take anomalib's Padim"
+    message = (
+        'found 2 synthetic ones; set signature_images to a folder of some, or take preset="unsupervised"'
+    )
     with pytest.raises(ValueError, match=message) as error:
         engine(tmp_path).fit(model(), datamodule=synthetic)
     assert "\n" not in str(error.value)

@@ -15,8 +15,8 @@ import padim_ace.detect.backbones
 from padim_ace import PadimAce
 
 OTHER = [
-    {"signature": "subspace", "dimensions": 3},
-    {"statistic": "glrt"},
+    {"statistic": "tolerant", "signature": "lace", "channels": "sar", "smoothing": 2.0},
+    {"statistic": "padim"},
     {"precision": "bfloat16"},
     {"covariance": "diagonal"},
     {"n_features": 20},

@@ -130,6 +130,25 @@ def test_normals_can_be_made_by_mask_alone(tmp_path):
     assert table.groupby("label").size().to_dict() == {"anomalous": 4, "normal": 4}
 
 
+def test_a_scene_is_named_by_the_path(tmp_path):
+    raw = own(tmp_path / "raw")
+    (raw / "normal" / "n0.png").rename(raw / "normal" / "a0.png")
+    table = read_manifest(prepare("folder", raw, tmp_path / "out")).set_index("path")["scene"]
+    assert table["normal/normal_a0.png"] == table["anomalous/a0.png"] == "a0" and table.nunique() == 7
+    table = read_manifest(prepare("folder", raw, tmp_path / "out", scene=r"/[an](\d)")).set_index("path")[
+        "scene"
+    ]
+    assert table["normal/normal_n3.png"] == table["anomalous/a3.png"] == "3" and table.nunique() == 4
+    for pattern, said in (
+        ("(", "scene: expected a regular expression"),
+        ("a[0-9]", "expected a regular expression with a group"),
+        ("/(n[0-9])", "normal/a0.png: expected a path in which '/[(]n.*change the parameter scene"),
+    ):
+        with pytest.raises(DataError, match=said) as error:
+            prepare("folder", raw, tmp_path / "other", scene=pattern)
+        assert "\n" not in str(error.value)
+
+
 def test_splits_by_folder(tmp_path):
     raw = own(tmp_path / "raw")
     for i in range(4):

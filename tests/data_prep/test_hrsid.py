@@ -30,6 +30,8 @@ def test_tiles(tmp_path):
     # The ship spans columns 30 to 49, so it lies in two tiles of each image.
     assert sorted(anomalous["source"].str.split("#").str[1]) == ["r0c0"] * 4 + ["r0c40"] * 4
     whole = cv2.imread(str(tmp_path / "raw" / "HRSID_JPG" / anomalous["source"].iloc[0].split("#")[0]), 0)
+    assert set(table["scene"]) == {path.stem for path in (tmp_path / "raw").rglob("*.jpg")}
+    assert (table.groupby("scene").size() == 16).all()
     tile = cv2.imread(str(out / anomalous["path"].iloc[0]), 0)
     np.testing.assert_array_equal(tile, whole[:40, :40])
     parts = [cv2.imread(str(out / name), 0) > 0 for name in anomalous["mask"].iloc[:2]]

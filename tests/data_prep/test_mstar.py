@@ -42,6 +42,17 @@ def test_raw_release_is_sorted_by_its_headers(tmp_path):
     assert report["unlike_standard_operating_conditions"]["T72 train"] == {"found": 1, "standard": 232}
 
 
+def test_a_raw_chip_names_the_scene_that_it_was_cut_from(tmp_path):
+    for name, more in (
+        ("HB1.015", {"ParentScene": "hb1"}),
+        ("HB1.016", {"ParentScene": "hb1"}),
+        ("HB2.000", {}),
+    ):
+        (tmp_path / name).write_bytes(phoenix(chip(1) / 510, chip(1) * 0, **more))
+    items, _ = mstar.items(tmp_path, mstar.Parameters())
+    assert [item.scene for item in items] == ["hb1", "hb1", ""]
+
+
 def test_raw_and_image_chips_of_the_same_levels_prepare_alike(tmp_path):
     image = chip(5) // 2  # a stretch of its own would change it
     save(tmp_path / "images" / "train" / "T72" / "hb1.png", image)

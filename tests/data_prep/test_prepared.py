@@ -40,8 +40,9 @@ def test_manifest_and_files_agree(folder):
     table = read_manifest(folder, verify=True)
     assert list(table.columns) == prepared.COLUMNS
     assert table["path"].is_monotonic_increasing
+    assert table.groupby("scene")["label"].agg(sorted).tolist() == [["anomalous", "normal"]] * 8
     files = {name for name in contents(folder) if name.endswith(".png")}
-    assert files == set(table["path"]) | set(table["mask"]) - {""}
+    assert files == set(table[["path", "mask", "vehicle"]].to_numpy().flat) - {""}
     normal, anomalous = (set(p.name for p in (folder / kind).iterdir()) for kind in ("normal", "anomalous"))
     assert normal == anomalous == set(p.name for p in (folder / "masks").iterdir())
     mask = np.asarray(Image.open(next((folder / "masks").iterdir())))
@@ -160,7 +161,7 @@ def test_anomalib_reads_it_unchanged(folder):
         (lambda f: (f / "manifest.csv").write_text("a,b\n1,2\n"), r"found \['a', 'b'\]"),
         (
             lambda f: (f / "manifest.csv").write_text(
-                "path,split,label,mask,class,source,width,height,sha256\n"
+                "path,split,label,mask,vehicle,class,scene,source,width,height,sha256\n"
             ),
             "none",
         ),

@@ -111,6 +111,14 @@ def test_a_simulated_dataset_is_the_same_again(tmp_path, name):
     assert digests[0] == digests[1] != hashlib.sha256((other / "manifest.csv").read_bytes()).hexdigest()
     table = read_manifest(other, verify=True)
     assert set(table["split"]) == {"train", "test"} and set(table["label"]) == {"normal", "anomalous"}
+    for row in table[table["vehicle"] != ""].to_dict("records"):
+        whole, vehicle = (read_grey8(other / row[column]) > 0 for column in ("mask", "vehicle"))
+        assert vehicle.any() and not (vehicle & ~whole).any() and vehicle.sum() < whole.sum()
+        # the shadow is dark, the vehicle bright
+        image = read_grey8(other / row["path"])
+        assert image[vehicle].mean() > 2 * image[whole & ~vehicle].mean()
+    expected = (table["label"] == "anomalous") & (name == "demo_vehicle")
+    assert ((table["vehicle"] != "") == expected).all()
 
 
 def test_looks_are_a_parameter(tmp_path):

@@ -77,6 +77,7 @@ def test_duplicates_are_reported_and_dropped(tmp_path):
     assert report["duplicate_groups"] == [["000001", "000004"], ["000002", "000003"]]
     assert report["duplicate_groups_across_splits"] == [["000001", "000004"]]
     assert len(items) == 5
+    assert [item.scene or item.name for item in items] == ["000001", "000002", "000002", "000001", "000005"]
     items, report = ssdd.items(raw, ssdd.Parameters(drop_duplicates=True))
     assert report["dropped"] == ["000001", "000003"]
     assert sorted(item.name for item in items) == ["000002", "000004", "000005"]

@@ -55,7 +55,7 @@ def test_masks_agree_with_the_straightforward_pipeline():
     overlaps = []
     for seed in range(12):
         image = chip(seed)
-        _, ours = removal.remove_by_kmeans(image, removal.image_rng(0, "a"))
+        _, ours, _ = removal.remove_by_kmeans(image, removal.image_rng(0, "a"))
         _, theirs = straightforward.remove(image, removal.image_rng(0, "a"))
         overlaps.append(np.sum(ours & theirs) / np.sum(ours | theirs))
     assert np.mean(overlaps) >= 0.99
@@ -75,7 +75,9 @@ def test_target_and_shadow_are_found_and_gone():
     image = rng.integers(20, 40, (128, 128)).astype(np.uint8)
     image[60:75, 55:75] = 250
     image[35:60, 55:75] = 1
-    filled, mask = removal.remove_by_kmeans(image, rng)
+    filled, mask, vehicle = removal.remove_by_kmeans(image, rng)
+    assert vehicle[62:73, 57:73].all() and not vehicle[35:55].any() and not (vehicle & ~mask).any()
+    assert vehicle.sum() < 2 * 15 * 20 < mask.sum()
     assert mask[60:75, 55:75].all() and mask[38:58, 58:72].all()
     assert not mask[:, :15].any() and mask.mean() < 0.4
     assert filled.max() < 40 and (filled == 1).mean() < 0.002

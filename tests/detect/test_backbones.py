@@ -5,8 +5,9 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from padim_ace.detect.backbones import BACKBONES, WeightsError, load_backbone
+from padim_ace.detect.backbones import BACKBONES, WeightsError, fold_batch_norm, load_backbone
 
 WEIGHTS = os.environ.get("PADIM_ACE_WEIGHTS")
 needs_weights = pytest.mark.skipif(not WEIGHTS, reason="PADIM_ACE_WEIGHTS is not set")
@@ -82,6 +83,16 @@ def test_a_whole_models_file_in_the_folder(name, tmp_path, monkeypatch):
     assert any(e.shape == finest.shape and torch.allclose(e, finest, atol=1e-4) for e in expected)
 
 
+def test_random_weights_by_name_are_the_same_again_and_leave_the_generator_alone():
+    x, before = torch.randn(1, 3, 64, 64), torch.get_rng_state()
+    first, again = (load_backbone("resnet18_random") for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.name == "resnet18_random" and first.weights.source == "random"
+    with torch.inference_mode():
+        for a, b in zip(first(x), again(x), strict=True):
+            assert torch.equal(a, b) and a.std() > 0
+
+
 @needs_weights
 def test_the_real_resnet18_file_is_all_that_its_stages_need():
     backbone = load_backbone("resnet18", "folder")
@@ -142,3 +153,35 @@ def test_unknown_names():
         load_backbone("resnet19")
     with pytest.raises(ValueError, match="found 'internet'"):
         load_backbone("resnet18", "internet")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "mobilevit_xs"])
+def test_folded_batch_norm_gives_the_same_features(name):
+    backbone = load_backbone(name, "random")
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        for tensor in (norm.running_mean, norm.weight, norm.bias):
+            tensor.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    folded = fold_batch_norm(backbone, (64, 64))
+    assert norms and not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    images = torch.randn(2, 3, 64, 64)
+    for a, b in zip(folded(images), backbone(images), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.std()))
+    assert all(torch.equal(before[key], tensor) for key, tensor in backbone.state_dict().items())
+
+
+def test_a_norm_of_two_convolutions_is_not_folded():
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.norm.running_var.fill_(4)
+
+        def forward(self, images):
+            return [self.norm(self.a(images) + self.b(images)) * 2]
+
+    backbone = load_backbone("resnet18", "random")
+    backbone.model = Summed().eval()
+    assert fold_batch_norm(backbone, (8, 8)) is backbone

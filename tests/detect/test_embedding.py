@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import oracles
 import pytest
 import torch
 
 from padim_ace.detect.backbones import load_backbone
-from padim_ace.detect.embedding import Embedder, FeatureSubset
+from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.pyramid import flatten
+from padim_ace.detect.sar_channels import sar_channels
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96), (80, 72)])
@@ -19,6 +22,33 @@ def test_the_embedding_is_padims(size):
         found = embedder.to_raster(flatten(subset.select(embedder(images))))
         expected = oracles.embedding(backbone(images), subset.index(embedder.channels))
     torch.testing.assert_close(found.permute(0, 1, 2, 3), expected.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (80, 72)])
+def test_sar_channels_follow_the_networks_whoever_normalises(size):
+    backbone = load_backbone("resnet18", "random")
+    embedder, without = Embedder(backbone, size, sar=True), Embedder(backbone, size)
+    subset = replace(plain := FeatureSubset.draw(embedder.channels, 40, seed=1), sar=True)
+    images = torch.rand(3, 1, *size)
+    with torch.inference_mode():
+        found = [
+            embedder.to_raster(flatten(subset.select(embedder.embed(given, normalise), torch.tensor([2, 0]))))
+            for given, normalise in ((images, True), (backbone.normalise(images), False))
+        ]
+        network = embedder.to_raster(flatten(plain.select(without.embed(images))))
+    expected = torch.cat([network, sar_channels(images, embedder.grid)], 1)[[2, 0]]
+    for raster in found:
+        torch.testing.assert_close(raster, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_kept_features():
+    """Of ten of the network's, then four of grey levels, peak and power."""
+    assert kept_features(16, "sar") is None
+    network = list(range(10))
+    expected = {"network": [], "grey": [14, 15], "peak": [10, 11, 12, 13, 15], "power": [10, 11, 12, 13, 14]}
+    for left, kept in expected.items():
+        channels = left if left == "network" else f"without_{left}"
+        assert kept_features(16, channels).tolist() == network + kept
 
 
 def test_subsets():

@@ -42,12 +42,11 @@ def scores():
             group = full.prepare_whitened([span])
             energy, (projections,) = full.measure(centred, [group])
             for statistic in ("ace", "glrt"):
-                for signature, r in (("masked", None), ("subspace", R)):
-                    detector = Detector(statistic, signature=signature, dimensions=R)
-                    score = patch_scores(detector, projections, energy, group.energy[:, :1], N)
-                    # The first direction of the span points along the first signature, or against it.
-                    turned = 1 if r else (white[:, :1] * span[:, :1]).sum(-1).sign()
-                    found.setdefault((statistic, r, pooled), []).append(score * turned)
+                # The first direction of the span points along the first signature, or against it.
+                turned = projections[..., 0] * (white[:, :1] * span[:, :1]).sum(-1).sign()
+                for r, projection in ((None, turned), (R, projections.norm(dim=-1))):
+                    score = patch_scores(Detector(statistic), projection, energy, group.energy[:, :1], N)
+                    found.setdefault((statistic, r, pooled), []).append(score)
         found.setdefault(("padim", None, False), []).append(patch_scores(PADIM, None, energy, None, N))
     return {key: torch.cat(parts).flatten().numpy() for key, parts in found.items()}
 
@@ -110,7 +109,7 @@ def test_a_threshold_has_its_rate_and_many_samples_know_the_covariance(law, rate
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("matched", 0.1, 10, 30), "expected one of padim, ace, glrt"),
+        (("tolerant", 0.1, 10, 30), "expected one of padim, ace, glrt, found 'tolerant'"),
         (("ace", 0.1, 30, 30), "features < samples"),
         (("ace", 0.1, 10, 30, 10), "dimensions < features"),
         (("glrt", 0.1, 10, math.inf), "samples finite for glrt"),

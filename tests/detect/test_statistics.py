@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from padim_ace.detect import statistics
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.inner_products import Full, Isotropic, Shape, Weighted, inner_product, mean_variance
@@ -97,26 +98,21 @@ def measured(background, x, white):
     return projections, energy, group.energy[:, :1]
 
 
-@pytest.mark.parametrize("dimensions", [1, 3])
-def test_the_statistics_against_spectral_python(dimensions):
+def test_the_statistics_against_spectral_python():
     """It takes targets that are not centred yet, squares ACE and RX, and divides the matched filter by S."""
     normal, x, _ = problem(4)
     background = background_of(normal, regularisation=0)
     stats = spectral.GaussianStats(normal.mean(0), np.cov(normal.T))
-    targets = np.random.default_rng(5).normal(size=(dimensions, D))
-    white = background.whitening.own[0][0] @ torch.tensor(targets - stats.mean).T
-    if dimensions == 1:
-        projection, energy, length = measured(background, x, white)
-        scores = ace(projection[..., 0], energy, length)[0]
-        matched = spectral.matched_filter(x[None], targets[0], stats)
-        np.testing.assert_allclose(projection[0, :, 0] / length[0], matched)
-        np.testing.assert_allclose(scores.sign(), np.sign(matched))
-        np.testing.assert_allclose(mahalanobis(energy)[0] ** 2, spectral.rx(x[None], background=stats)[0])
-        targets = targets[0]
-    else:
-        detector = Detector("ace", signature="subspace", dimensions=dimensions)
-        scores = patch_scores(detector, *measured(background, x, torch.linalg.qr(white).Q), 50)[0]
-    np.testing.assert_allclose(scores**2, spectral.ace(x[None], targets, stats)[0])
+    target = np.random.default_rng(5).normal(size=D)
+    white = background.whitening.own[0][0] @ torch.tensor(target - stats.mean)
+    projections, energy, length = measured(background, x, white[:, None])
+    measures = projections[..., 0], energy, length, 50
+    scores, filtered = (patch_scores(Detector(name), *measures)[0] for name in ("ace", "linear"))
+    matched = spectral.matched_filter(x[None], target, stats)
+    np.testing.assert_allclose(filtered / length[0].sqrt(), matched)
+    np.testing.assert_allclose(scores.sign(), np.sign(matched))
+    np.testing.assert_allclose(mahalanobis(energy)[0] ** 2, spectral.rx(x[None], background=stats)[0])
+    np.testing.assert_allclose(scores**2, spectral.ace(x[None], target, stats)[0])
 
 
 def test_vanishing_embeddings_and_signatures_score_zero():
@@ -175,12 +171,18 @@ def test_the_four_aggregations_of_table_4_are_one_detector(seed):
         np.testing.assert_allclose(other, scores[0], atol=1e-12)
 
 
-def test_a_subspace_of_one_dimension_has_no_sign():
-    detector = Detector("ace", signature="subspace", dimensions=1)
-    along, energy = torch.tensor([[[0.5], [-0.5]]]), torch.ones(1, 2)
-    torch.testing.assert_close(
-        patch_scores(detector, along, energy, torch.ones(1, 1), 9), torch.tensor([[0.5, 0.5]])
-    )
+def test_the_tolerant_statistic_lies_between_kellys_and_the_distance(monkeypatch):
+    projection, energy = torch.randn(99), 4 * torch.rand(99)
+    length = projection.square() / energy * (1 + torch.rand(99))
+    measures = projection, energy, length, 30
+    found = statistics.tolerant(*measures)
+    assert (found >= 0).all() and (found < 1).all()
+    kelly = glrt(*measures).clamp_min(0)
+    torch.testing.assert_close(found**2, 0.95 * kelly**2 + 0.05 * energy / (30 + energy))
+    monkeypatch.setattr(statistics, "TOLERANCE", 0.0)
+    torch.testing.assert_close(statistics.tolerant(*measures), kelly)
+    monkeypatch.setattr(statistics, "TOLERANCE", 1.0)
+    assert torch.equal(statistics.tolerant(*measures).argsort(), mahalanobis(energy).argsort())
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 9), st.floats(0.1, 9))

@@ -6,10 +6,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
 from data_prep.prepared import COLUMNS
-from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import fill_visibility as fv
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.experiment import Settings
 
 
 def _texture(generator, shape):
@@ -84,23 +82,6 @@ def test_without_pairs_nothing_is_measured():
     assert fv.correlation_measures(iter([])) == {}
 
 
-@pytest.mark.parametrize("grown", [0, 12])
-def test_refill_changes_background_alone(grown):
-    pair = next(_pairs())
-    pair.filled[30 - grown : 65 + grown, 35 - grown : 70 + grown] = True  # by 12 px: the two would overlap
-    image, moved = fv.refill(pair, np.random.default_rng(0))
-    assert not (moved & pair.filled).any()
-    np.testing.assert_array_equal(image[~moved], pair.normal[~moved])
-    assert set(image[moved]) <= set(pair.normal[~(moved | pair.filled)])
-    assert moved.sum() > 0.25 * pair.filled.sum()
-
-
-def test_refill_gives_up_where_there_is_no_background():
-    pair = next(_pairs())
-    pair.filled[:] = True
-    assert fv.refill(pair, np.random.default_rng(0)) is None
-
-
 @pytest.fixture
 def dataset(tmp_path):
     rows = []
@@ -111,7 +92,8 @@ def dataset(tmp_path):
             cv2.imwrite(str(tmp_path / f"{label}/{pair.name}.png"), getattr(pair, label))
             mask = f"masks/{pair.name}.png" if label == "anomalous" else ""
             split = "test" if number % 2 else "train"
-            rows.append([f"{label}/{pair.name}.png", split, label, mask, "texture", "", 100, 90, ""])
+            row = [f"{label}/{pair.name}.png", split, label, mask, "", "texture", pair.name, "", 100, 90, ""]
+            rows.append(row)
         cv2.imwrite(str(tmp_path / f"masks/{pair.name}.png"), pair.filled.astype(np.uint8) * 255)
     pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "manifest.csv", index=False)
     return PreparedDataset.open(tmp_path)
@@ -121,15 +103,3 @@ def test_pairs_find_the_fill(dataset):
     found = list(fv.pairs(dataset))
     assert [pair.name for pair in found] == sorted(f"{i}.png" for i in range(20))
     assert (found[0].filled[31:64, 36:69]).all() and found[0].filled.sum() <= 35 * 35
-
-
-def test_thinning_keeps_pairs_together(dataset):
-    thin = fv.thinned(dataset, 4)
-    assert len(thin) == 10 and len(list(fv.pairs(thin))) == 5
-
-
-def test_padim_measures_on_images_with_and_without_a_second_fill(dataset):
-    settings = Settings(seeds=(0,), image_size=(64, 64), features=10)
-    found = fv.padim_measures(dataset, load_backbone("resnet18", "random", (64, 64)), settings)
-    assert found["padim_images"] == (dataset.draw_roles(0)[~dataset.anomalous] == "test").sum()
-    assert all(0 <= found[name] <= 1 for name in found if name.endswith(("auroc", "before")))

@@ -9,7 +9,8 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torchmetrics.functional.classification import binary_auroc
 
-from padim_ace.experiment.metrics import Histogram, Truth, _floating_key, _linear_key, image_metrics
+from padim_ace.experiment import metrics
+from padim_ace.experiment.metrics import Histogram, Truth, count, image_metrics
 
 
 def maps_and_masks(images=12, size=128, seed=0):
@@ -102,20 +103,32 @@ def test_thresholds_are_the_lowest_scores_of_their_bins(bounded):
         assert float(value) <= thresholds[max(place - 1, 0)] or place == 0
 
 
+def test_two_truths_of_the_same_pixels_are_counted_as_each_alone():
+    scores, masks = maps_and_masks(6, 64)
+    inner = masks & torch.roll(masks, 3, -1)
+    both = [Histogram(False), Histogram(False)]
+    for part in (slice(0, 2), slice(2, 6)):
+        count(both, scores[part], [Truth.of(masks[part]), Truth.of(inner[part])])
+    for found, truth in zip(both, (masks, inner), strict=True):
+        assert found.metrics() == filled(scores, truth, False).metrics()
+        assert found.metrics()["auroc"] == pytest.approx(
+            roc_auc_score(truth.flatten(), scores.flatten()), abs=1e-3
+        )
+
+
 def test_exact_ties_count_half():
     scores = torch.tensor([[[0.3, 0.3, 0.3, 0.7]]])
     masks = torch.tensor([[[True, False, False, True]]])
-    metrics = filled(scores, masks, True).metrics()
-    assert metrics["auroc"] == pytest.approx(0.75)
+    assert filled(scores, masks, True).metrics()["auroc"] == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-def test_the_path_for_accelerators_counts_like_the_one_for_the_cpu(bounded):
+def test_the_path_for_accelerators_counts_like_the_one_for_the_cpu(bounded, monkeypatch):
     scores, masks = maps_and_masks(6, 64)
     scores = torch.tanh(scores)
     expected = filled(scores, masks, bounded)
-    other = Histogram(bounded)
-    other._count_on_device((_linear_key if bounded else _floating_key)(scores), Truth.of(masks))
+    monkeypatch.setattr(metrics, "_on_cpu", lambda key: False)
+    other = filled(scores, masks, bounded)
     for name in ("positive", "negative"):
         assert torch.equal(getattr(other, name), getattr(expected, name))
     torch.testing.assert_close(other.overlap, expected.overlap)

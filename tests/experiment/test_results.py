@@ -15,11 +15,14 @@ def frame(**changed):
     row = dict(
         dataset="ssdd",
         backbone="resnet18",
+        protocol="paper",
         detector="ace",
         background="patch",
         covariance="full",
         signature="mean",
         convention="centred",
+        channels="network",
+        smoothing="4",
         seed=0,
         level="image",
         metric="auroc",
@@ -33,10 +36,21 @@ def test_what_is_written_reads_back_to_the_last_bit(tmp_path):
     text = (tmp_path / "scores.csv").read_text()
     assert text.splitlines()[0] == ",".join(SCORES)
     assert (
-        text.splitlines()[1] == "ssdd,resnet18,ace,patch,full,mean,centred,0,image,auroc,0.3333333333333333"
+        text.splitlines()[1]
+        == "ssdd,resnet18,paper,ace,patch,full,mean,centred,network,4,0,image,auroc,0.3333333333333333"
     )
     back = results.read_scores(tmp_path / "scores.csv")
     assert back["value"][0] == 1 / 3 and back["background"][0] == "patch" and back["seed"][0] == 0
+
+
+def test_a_folders_rivals_are_read_with_its_scores(tmp_path):
+    results.write_scores(frame(), tmp_path / "scores.csv")
+    assert len(results.read_scores(tmp_path)) == 1
+    results.write_scores(frame(detector="mhpatchcore"), tmp_path / "rivals.csv")
+    assert list(results.read_scores(tmp_path)["detector"]) == ["ace", "mhpatchcore"]
+    results.write_scores(frame(), tmp_path / "rivals.csv")
+    with pytest.raises(DataError, match="twice"):
+        results.read_scores(tmp_path)
 
 
 def test_equal_results_give_equal_bytes_in_any_order_of_rows_and_columns(tmp_path):
@@ -54,6 +68,7 @@ def test_equal_results_give_equal_bytes_in_any_order_of_rows_and_columns(tmp_pat
         ({"value": math.nan}, "fraction"),
         ({"value": "high"}, "'high'"),
         ({"level": "Image"}, "'Image'"),
+        ({"protocol": "other"}, "'other'"),
         ({"metric": "roc"}, "'roc'"),
         ({"covariance": "sphere"}, "'sphere'"),
         ({"background": "sphere"}, "'sphere'"),

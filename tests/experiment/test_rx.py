@@ -18,7 +18,7 @@ def _naive_neighbourhoods(image):
     )
 
 
-def _naive_ring(image, guard, outer):
+def _naive_ring(image, guard, outer, of=np.mean):
     rows, columns = image.shape
     result = np.empty_like(image)
     for r in range(rows):
@@ -29,7 +29,7 @@ def _naive_ring(image, guard, outer):
                 for j in range(max(0, c - outer // 2), min(columns, c + outer // 2 + 1))
                 if abs(i - r) > guard // 2 or abs(j - c) > guard // 2
             ]
-            result[r, c] = np.mean(values)
+            result[r, c] = of(values)
     return result
 
 
@@ -63,6 +63,14 @@ def test_local_rx_is_the_mahalanobis_distance_from_the_ring(images):
         np.testing.assert_allclose(scores.ravel(), expected, rtol=1e-4)
 
 
+def test_cfar_counts_the_rings_standard_deviations(images):
+    found = rx.cfar(images, 5, 9)
+    for image, scores in zip(images.double().numpy(), found.numpy(), strict=True):
+        mean = _naive_ring(image, 5, 9)
+        deviation = np.sqrt(_naive_ring(image, 5, 9, np.var) + rx.QUANTISATION)
+        np.testing.assert_allclose(scores, (image - mean) / deviation, rtol=1e-5, atol=1e-5)
+
+
 def test_shared_rx_is_the_mahalanobis_distance_from_all_training_neighbourhoods(images):
     train, test = images[:2], images[2:]
     background = rx.shared_background(*rx.products(rx.neighbourhoods(train)))
@@ -92,4 +100,5 @@ def test_a_bright_patch_scores_highest():
 
 
 def test_an_image_without_contrast_scores_zero():
-    assert rx.local_rx(torch.full((1, 128, 128), 0.3)).max() < 1e-2
+    flat = torch.full((1, 128, 128), 0.3)
+    assert rx.local_rx(flat).max() < 1e-2 and rx.cfar(flat).abs().max() < 1e-2

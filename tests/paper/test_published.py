@@ -1,9 +1,10 @@
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from data_prep.errors import DataError
 from padim_ace.paper import published
@@ -45,25 +46,71 @@ def test_sums_of_the_columns_of_tables_3_and_4():
     assert sums[4, "pixel"] == round(96.18 + 96.45 + 96.10 + 95.29, 2)
 
 
-def test_tolerance_by_hand():
-    # variances 9/3 and 4/4 (of 1, 3, 5, 3: squared deviations 4+0+4+0 = 8, over 3), so 2 sqrt(3 + 8/3/4)
-    assert published.tolerance(3, pd.Series([1, 3, 5, 3])) == pytest.approx(2 * math.sqrt(3 + 2 / 3))
-    assert published.tolerance(3, pd.Series([50])) == pytest.approx(2 * math.sqrt(3))
+def half(paper_std, runs, std, seeds):
+    """Half the 90 % interval of the difference, from scipy's t."""
+    a, b = paper_std**2 * (1 / runs + 1 / 8), std**2 * (1 / seeds + 1 / 8)
+    return stats.t.ppf(0.95, (a + b) ** 2 / (a**2 / (runs - 1) + b**2 / (seeds - 1))) * (a + b) ** 0.5
 
 
-def test_the_verdict_changes_when_a_number_is_perturbed():
-    ours = pd.Series([84.0, 85.0, 86.0])
-    assert published.verdict(84.99, 2.56, ours).word == "reproduced"
-    moved = published.tolerance(2.56, ours) + 0.02
+@pytest.mark.parametrize("level", ["image", "pixel"])
+def test_one_cell_gets_each_verdict_as_its_numbers_and_spreads_move(level):
+    assert published.MARGINS[level] == 5
+    ours = 85 + np.array([-1.0, 1, -2, 2, 0, -1, 1, -2, 2, 0])
+
+    def judged(mean, std, spread=1.0, seeds=10):
+        return published.verdict(mean, std, pd.Series(85 + spread * (ours - 85))[:seeds], level)
+
+    found = judged(84.99, 1)
+    assert found.word == "reproduced" and found.difference == pytest.approx(0.01)
+    assert found.half == pytest.approx(half(1, 3, ours.std(ddof=1), 10))
+    assert judged(84.99, 3).word == "inconclusive"  # the paper's spread alone
+    assert judged(84.99, 1, spread=6).word == "inconclusive"  # ours alone
     for sign in (-1, 1):
-        assert published.verdict(84.99 + sign * moved, 2.56, ours).word == "differs"
-        assert published.verdict(84.99, 2.56, ours + sign * (moved + 0.02)).word == "differs"
-    assert published.verdict(84.99, 2.56, ours[:0]).word == "not run"
+        edge = 5 - found.half
+        assert judged(85 + sign * (edge - 0.01), 1).word == "reproduced"
+        assert judged(85 + sign * (edge + 0.01), 1).word == "differs"  # it excludes zero
+        assert judged(85 + sign * 5, 3).word == "inconclusive"
+        assert judged(85 + sign * 9, 3).word == "differs"
+        assert judged(85 + sign * 9, 3, spread=9).word == "inconclusive"
+    assert judged(84.99, 1, seeds=0).word == "not run"
+
+
+def test_a_verdict_without_spreads():
+    flat, one = pd.Series([85.0] * 4), pd.Series([85.0])
+    assert [published.verdict(85 + off, 0, flat, "image").word for off in (0, 5, 5.01)] == [
+        "reproduced", "reproduced", "differs",
+    ]  # fmt: skip
+    for std in (0, 1, float("nan")):
+        found = published.verdict(85, std, one, "image")
+        assert found.word == "inconclusive" and found.would_decide == "more than one run on each side"
+    assert published.verdict(85, float("nan"), flat, "image").word == "inconclusive"
+
+
+def ten(mean, std):
+    values = np.array([-1.0, 1] * 5)
+    return pd.Series(mean + values * std / values.std(ddof=1))
+
+
+def test_as_many_seeds_or_runs_as_would_decide_decide_and_one_less_does_not():
+    def decided(difference, *sides):
+        return difference + half(*sides) <= 5 or difference > half(*sides)
+
+    said = published.verdict(95.98, 0.88, ten(89.41, 9.29), "pixel").would_decide
+    seeds = int(said.removesuffix(" seeds"))
+    assert decided(6.57, 0.88, 3, 9.29, seeds) and not decided(6.57, 0.88, 3, 9.29, seeds - 1)
+    said = published.verdict(77.75, 6.35, ten(85.09, 6.23), "image").would_decide
+    runs, _, why = said.partition(" ")
+    left = min(half(6.35, 3, 6.23, n) for n in range(11, 200))
+    assert why == f"runs of the paper's (±{left:.1f} stays)"
+    assert decided(7.34, 6.35, int(runs), 6.23, 10) and not decided(7.34, 6.35, int(runs) - 1, 6.23, 10)
+    both = published.verdict(94.25, 4.56, ten(88.69, 6.84), "pixel").would_decide
+    none = published.verdict(71.79, 7.42, ten(69.35, 15.61), "image").would_decide
+    assert both.startswith("more runs on both sides (") and none.startswith("only more images (")
 
 
 def test_why_a_number_was_not_run_says_what_would_run_it(tmp_path):
     cell = SimpleNamespace(dataset="mstar", backbone="resnet50", model="dfm")
-    assert "make book" in published.why_not_run(cell, {})
+    assert "make rivals" in published.why_not_run(cell, {})
     (tmp_path / "not_run.csv").write_text(
         "dataset,detector,backbone,reason,command\nmstar,dfm,resnet50,weights not at hand,make book\n"
     )

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-import yaml
 
 import book
 
@@ -94,17 +93,29 @@ def test_progress_bars_do_not_reach_a_page():
     assert [output for output in outputs if not book._is_progress(output)] == [kept]
 
 
+def stale():
+    """Why the built book is not of the tree as it is now, in one line; empty if it is."""
+    made = book.HTML / "made_from.json"
+    if not made.is_file():
+        return f"{book.HTML}: expected a book, found none; `make book`"
+    before, now = json.loads(made.read_text()), book.made_from()
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            return f"{name}: expected it as it was when the book was built, found it changed; `make book`"
+    return ""
+
+
 def test_a_book_of_other_results_is_stale(tmp_path, monkeypatch):
     monkeypatch.setattr(book, "HTML", tmp_path / "html")
     monkeypatch.setattr(book, "ROOT", tmp_path)
     scores = tmp_path / "results/demo/scores.csv"
     scores.parent.mkdir(parents=True)
     scores.write_text("1\n")
-    assert "expected a book, found none; `make book`" in book.stale()
+    assert "expected a book, found none; `make book`" in stale()
     book.stamp_book()
-    assert book.stale() == ""
+    assert stale() == ""
     scores.write_text("2\n")
-    assert "expected results/demo/scores.csv as it was" in book.stale() and "\n" not in book.stale()
+    assert "results/demo/scores.csv: expected it as it was" in stale() and "\n" not in stale()
 
 
 def test_no_line_ends_between_a_number_and_its_spread_or_percent():
@@ -126,17 +137,10 @@ def test_launch_links_name_files_that_exist(monkeypatch):
 
 
 def test_every_chapter_has_a_source():
-    def chapters(parts):
-        for part in parts:
-            yield part["file"]
-            yield from chapters(part.get("sections", []))
-
-    toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
-    for part in toc["parts"]:
-        for name in chapters(part["chapters"]):
-            stem = name.replace("*", "x").removesuffix(".ipynb")
-            known = (ROOT / "book" / f"{name}.md").is_file() or name.startswith("api/")
-            assert known or (ROOT / f"notebooks/{book.source_of(stem)}.py").is_file(), name
+    names = re.findall(r"- (?:file|glob): (\S+)", (ROOT / "book/_toc.yml").read_text())
+    for name in names:
+        known = (ROOT / "book" / f"{name}.md").is_file() or name.startswith("api/")
+        assert known or (ROOT / f"notebooks/{book.source_of(name.replace('*', 'x'))}.py").is_file(), name
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.stem)
@@ -175,7 +179,7 @@ def test_a_link_that_is_gone_is_told_from_one_that_answers(tmp_path, monkeypatch
 
 # --- its pages ---
 
-STALE = book.stale()
+STALE = stale()
 PAGES = [p for p in sorted(book.HTML.rglob("*.html")) if "_static" not in p.parts and not STALE]
 built = pytest.mark.skipif(bool(STALE), reason=STALE)
 
@@ -285,6 +289,7 @@ def test_a_page_of_results_ends_with_what_its_numbers_rest_on(name):
     for run in runs.values():
         assert all(value["sha256"][:12] in last for value in run["inputs"].values())
         assert run["date"][:10] in last and run["device"] in last and f"{run['seconds']:.0f} s" in last
+        assert all(run["sources"][name][:7] in last for name in ("commit", "sha256"))
     assert "torch 2" in last and 'class="page-footer"' in last
 
 

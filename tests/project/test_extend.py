@@ -79,7 +79,7 @@ def project(tmp_path_factory):
         apply(block, root)
     settings = yaml.safe_load((root / "config/demo.yaml").read_text())
     assert "moon" in settings["datasets"] and len(settings["backbones"]) == 2
-    settings |= {"datasets": {"moon": {}, "demo_sea": {"scenes": 24}}, "erased": {"demo_sea": 1}}
+    settings |= {"datasets": {"moon": {}, "demo_sea": {"scenes": 24}}, "erased": ["demo_sea"]}
     settings |= {"seeds": [0], "image_size": 128}
     (root / "config/demo.yaml").write_text(yaml.safe_dump(settings))
     moon(root / "data/Moon")
@@ -122,11 +122,11 @@ def test_what_was_added_is_scored(project):
     assert {"tf_efficientnet_lite0", "regnety_004", ""} == set(of_moon["backbone"])
     assert set(scores[scores["backbone"] == "regnety_004"]["dataset"]) == {"moon"}
     added = of_moon.set_index(["detector", "background", "signature"]).sort_index()
-    for key in (("amf", "patch", "refined"), ("glrt", "shared", "contrast")):
+    for key in (("squared", "patch", "mined"), ("glrt", "shared", "lace")):
         assert (
             set(added.loc[key, "level"]) == {"image", "pixel"} and added.loc[key, "value"].between(0, 1).all()
         )
-    best = of_moon.query("detector == 'amf' and metric == 'auroc' and level == 'image'")
+    best = of_moon.query("detector == 'squared' and metric == 'auroc' and level == 'image'")
     assert (best["value"] > 0.9).all()  # bright squares on noise
 
 
@@ -134,8 +134,8 @@ def test_what_was_added_is_scored(project):
     ("page", "words"),
     [
         ("prepare_moon", ["Craters of the Moon", "crater"]),
-        ("score_moon-tf_efficientnet_lite0", ["amf", "refined", "contrast"]),
-        ("score_moon-regnety_004", ["regnety_004", "amf"]),
+        ("score_moon-tf_efficientnet_lite0", ["squared", "mined", "lace"]),
+        ("score_moon-regnety_004", ["regnety_004", "squared"]),
         ("table_demo", ["Craters of the Moon"]),
         ("best", ["moon", "demo_sea"]),
         ("localisation_moon", ["Craters of the Moon"]),

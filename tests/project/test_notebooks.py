@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 ON_COMMITTED_RESULTS = ["table_1", "table", "table_demo", "ledger"]
-ON_COMMITTED_RESULTS += ["deviations", "beyond"]
+ON_COMMITTED_RESULTS += ["deviations", "beyond", "classes"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -100,6 +100,25 @@ def test_notebooks_have_the_parameters_that_they_are_given(plans, profile):
         assert set(given(command)) <= parameters(Path(command[1]).stem), command[1]
 
 
+def test_the_slow_rivals_have_a_run_of_their_own_that_pages_and_our_detectors_do_not_repeat(checkout, plans):
+    assert "rivals/" not in plans["paper"] + plans["demo"]
+    plan = dry_run(checkout, "paper", "build/paper/rivals/scores.csv")
+    found = [given(c) for c in commands(plan) if given(c).get("rivals")]
+    assert {values["dataset"] for values in found} == set(config("paper")["datasets"])
+    assert all(values["seeds"] == config("paper")["rival_seeds"] for values in found)
+    inputs = re.search(r"input: (notebooks/baselines\.ipynb.*)", plan)[1].split(", ")
+    modules = {Path(path).stem for path in inputs if path.endswith(".py")}
+    assert modules == {"anomalib_baselines", "dataset", "metrics", "protocols"}
+
+
+def test_networks_that_were_never_trained_have_the_rivals_seeds(plans):
+    score = [given(c) for c in commands(plans["paper"]) if c[1] == "notebooks/score.ipynb"]
+    for values in score:
+        few = values["backbone"].endswith("_random")
+        assert values["seeds"] == config("paper")["rival_seeds" if few else "seeds"]
+    assert "mobilevit_xs_random" in {values["backbone"] for values in score}
+
+
 @pytest.mark.parametrize(("profile", "dataset"), [("demo", "demo_sea"), ("paper", "ssdd")])
 def test_the_chapter_on_your_own_images_runs_on_the_profiles_own(plans, profile, dataset):
     (command,) = [c for c in commands(plans[profile]) if c[1] == "notebooks/use_your_own.ipynb"]

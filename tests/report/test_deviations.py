@@ -27,11 +27,11 @@ def test_an_effect_is_the_mean_of_the_differences_of_equal_seeds():
     corrected, introduced = found.iloc[0], found.iloc[1]
     assert corrected["direction"] == "corrected" and introduced["direction"] == "introduced"
     assert corrected[["before", "after", "effect"]].tolist() == pytest.approx([60, 75, 15])
-    assert corrected["std"] == pytest.approx(np.std([10, 20], ddof=1))
+    assert corrected["half"] == pytest.approx(12.7062 * np.std([10, 20], ddof=1) * (1 / 2 + 1 / 8) ** 0.5)
     assert introduced["effect"] == pytest.approx(-40)
     read = Read(deviations.effects_table(found, "caption", "name"))
     assert read.rows[0][3:] == ["Image AUROC, corrected", "Image AUROC, introduced"]
-    assert read.rows[1] == ["SSDD by masks", "D3", "full", "+15.0 ± 7.1", "−40.0 ± 14.1"]
+    assert read.rows[1] == ["SSDD by masks", "D3", "full", "+15.0 ± 71.0", "−40.0 ± 142.1"]
 
 
 def test_the_diagonals_deviation_is_measured_on_the_diagonal():
@@ -46,7 +46,7 @@ def test_every_deviation_has_its_detector_among_those_scored():
     for base, start in deviations.DIRECTIONS.values():
         for deviation, covariance in deviations.COVARIANCE.items():
             for convention in (base, start + deviation):
-                assert Detector(covariance=covariance, convention=convention) in DETECTORS
+                assert Detector(covariance=covariance, convention=convention) in DETECTORS["paper"]
 
 
 def test_seed_spread_of_the_detectors_that_were_run():
@@ -70,9 +70,26 @@ def test_ways_of_removal_are_compared_on_the_seeds_of_both_and_only_with_the_pap
     scores += [of("centred", [0.5]), of("centred", [0.4], dataset="ssdd_kmeans")]
     found = deviations.removal_effect(pd.concat(scores), PAPER, "resnet18").to_numpy().tolist()
     assert found == [
-        ["PaDiM", "image", "85.0 ± 7.1", "65.0 ± 7.1", "−20.0 ± 14.1", "68.97 ± 4.41"],
+        ["PaDiM", "image", "85.0 ± 7.1", "65.0 ± 7.1", "−20.0 ± 142.1", "68.97 ± 4.41"],
         ["PaDiM-ACE, centred", "image", "50.0", "40.0", "−10.0", "–"],
     ]
+
+
+def test_the_leak_is_the_paired_change_from_one_arm_to_the_other():
+    scores = [rows(PADIM, [0.8, 0.9, 0.7], protocol="apart"), rows(PADIM, [0.81, 0.92], protocol="twins")]
+    scores += [rows(PADIM, [0.1, 0.1]), of("published", [0.5], protocol="twins"), of("centred", [0.5])]
+    found = deviations.leak(pd.concat(scores), ["ssdd", "mstar"], "resnet18").to_dict("records")
+    half = 12.706 * np.std([1, 2], ddof=1) / 2**0.5
+    assert found == [
+        {
+            "Dataset": "SSDD by masks",
+            "Detector": "PaDiM",
+            "Seeds": 2,
+            "Image AUROC, apart": pytest.approx(80),
+            "Image, change": f"+1.50 ± {half:.2f}",
+        }
+    ]
+    assert deviations.leak(of("centred", [0.5]), ["ssdd"], "resnet18").empty
 
 
 def test_the_largest_effect_of_the_clamp_keeps_its_sign():

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
-from padim_ace.report.html_tables import Cell, table
+from padim_ace.report.html_tables import Cell, sources, sources_text, table
 
 
 class Read(HTMLParser):
@@ -51,7 +51,7 @@ FRAME = pd.DataFrame(
 
 
 def test_a_frame_is_drawn_as_it_is():
-    read = Read(table(FRAME, "caption", "name", ".1f"))
+    read = Read(table(FRAME, "caption", "name", form=".1f"))
     assert read.rows[0] == ["Model", "AUROC", "train, normal", "all"]
     assert read.rows[1:] == [["<b>", "98.5 ± 0.2", "3", "0.1"], ["<b>", "−1.2", "40", "–"]]
     assert read.bold == {(1, 1)} and read.titles == {(1, 1): 'is "best"'}
@@ -78,3 +78,17 @@ def test_the_csv_is_the_frame_or_what_is_behind_it():
 
 def test_a_table_has_the_same_bytes_twice():
     assert table(FRAME, "caption", "name").data == table(FRAME, "caption", "name").data
+
+
+def run(day, commit="21a1184" + 33 * "0", clean=True):
+    return {"date": f"{day}T09:00:00Z", "sources": {"commit": commit, "sha256": 64 * "a", "clean": clean}}
+
+
+def test_a_page_ends_with_the_days_the_commit_and_the_sources_of_its_numbers():
+    made = "commit `21a1184`, sources `aaaaaaaaaaaa`"
+    assert sources_text([run("2026-11-25")]) == f"Numbers of 2026-11-25: {made}."
+    several = sources_text([run("2026-11-25"), run("2026-11-24"), run("2026-11-26", clean=False)])
+    changed = "commit `21a1184` with changes that were not committed, sources `aaaaaaaaaaaa`"
+    assert several == f"Numbers of 2026-11-24 to 2026-11-26: {made}; {changed}."
+    assert "no commit, sources" in sources_text([run("2026-11-25", commit=None, clean=None)])
+    assert "<code>21a1184</code>" in sources([run("2026-11-25")]).data

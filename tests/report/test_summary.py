@@ -10,12 +10,26 @@ from padim_ace.report.summary import gain, number_text, select, spread_text, sum
 VALUES = pd.Series([90.0, 92.0, 97.0, 80.0, 81.0])
 
 
-def test_mean_spread_and_interval_against_scipy():
+def corrected(values):
+    """The interval as scikit-learn's example on comparing models computes it, for splits of 80 and 10 %."""
+    std = np.sqrt(np.var(values, ddof=1) * (1 / len(values) + 10 / 80))
+    return stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=std)
+
+
+def test_mean_spread_and_corrected_interval():
     found = summarise(VALUES)
-    low, high = stats.t.interval(0.95, 4, loc=VALUES.mean(), scale=stats.sem(VALUES))
+    low, high = corrected(VALUES)
     assert found.mean == VALUES.mean() and found.std == pytest.approx(np.std(VALUES, ddof=1))
     assert (found.mean - found.half, found.mean + found.half) == (pytest.approx(low), pytest.approx(high))
     assert found.seeds == 5
+
+
+def test_above_and_below_are_by_more_than_the_corrected_interval():
+    near = pd.Series([0.0, 1.0, 2.0])  # Student's interval is ±2.48, the corrected one ±2.91
+    for shift, above in ((1.8, False), (2.0, True)):
+        found, mirrored = summarise(near + shift), summarise(-near - shift)
+        assert (found.above, found.below) == (above, False) == (mirrored.below, mirrored.above)
+    assert not (summarise(near[:1]).above or summarise(near[:1]).below)
 
 
 def test_one_seed_has_no_spread_and_none_has_no_mean():
@@ -26,10 +40,9 @@ def test_one_seed_has_no_spread_and_none_has_no_mean():
 
 def test_a_gain_is_paired_over_the_seeds_of_both():
     theirs = VALUES - [1, 2, 3, 4, 5]
-    expected = stats.ttest_rel(VALUES, theirs).confidence_interval()
     found = gain(VALUES, theirs.iloc[::-1])
-    assert found.mean - found.half == pytest.approx(expected.low)
-    assert found.mean + found.half == pytest.approx(expected.high)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx(corrected([1, 2, 3, 4, 5]))
+    assert found.above and not found.below  # 3 ± 2.5
     assert gain(VALUES, theirs[:2]).mean == 1.5 and gain(VALUES, theirs[:2]).seeds == 2
 
 
@@ -37,7 +50,7 @@ def test_a_gain_is_paired_over_the_seeds_of_both():
     "changed",
     [{"metric": "ap"}, {"level": "pixel"}, {"dataset": "mstar"}, {"backbone": "other"}]
     + [{"covariance": "diagonal"}, {"background": "shared"}, {"signature": "masked"}]
-    + [{"convention": "equation"}, {"detector": "glrt"}],
+    + [{"convention": "equation"}, {"detector": "glrt"}, {"channels": "sar"}, {"smoothing": "2"}],
 )
 def test_a_number_never_stands_under_another_name(changed):
     at = {"dataset": "ssdd", "backbone": "resnet18", "level": "image", "metric": "auroc"}

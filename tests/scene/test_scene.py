@@ -138,7 +138,7 @@ def test_marked_targets_and_anomalous_images_make_a_signature(folder, tmp_path):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.pt"
         normals = [folder / "sea.tif", folder / "utm.tif"] if anomalous == [marks] else [folder / "sea.tif"]
         fitted = scene.fit(normals, out, anomalous)
-        assert fitted.statistic.statistic == "glrt" and scene.info(out)["anomalous"] == [anomalous[0].name]
+        assert fitted.detector.statistic == "tolerant" and scene.info(out)["anomalous"] == [anomalous[0].name]
         done = scene.detect(fitted, folder / "gcps.tif", tmp_path / out.stem, pfa=1e-4)
         boxes = [f["properties"]["box_px"] for f in done["features"]]
         ships = [f["properties"]["box_px"] for f in truth(folder, "gcps")]
@@ -162,13 +162,14 @@ def test_a_scene_as_its_own_background_is_scored_as_by_a_model_of_it(folder, mod
 
 def test_scores_are_the_distances_of_the_flat_embedding(folder, model):
     """By the detector's own embedder, and a covariance in float64."""
-    from padim_ace.detect import Embedder
+    from padim_ace.detect import Embedder, FeatureSubset
     from padim_ace.detect.pyramid import flatten
 
     grey = torch.rand(256, 256)
-    embedder = Embedder(model.backbone, (256, 256))
-    x = flatten(model.subset.select(embedder.embed(grey[None, None])))[:, 0].double()
-    rows, dense = model.background.covariance, np.zeros((100, 100))
+    embedder = Embedder(model.backbone, (256, 256), sar=True)
+    subset = FeatureSubset(model.subset.stages, sar=True)
+    x = flatten(subset.select(embedder.embed(grey[None, None])))[:, 0].double()
+    rows, dense = model.background.covariance, np.zeros((106, 106))
     start = 0
     for cross, own in zip(rows.cross, rows.own, strict=True):
         size = own.shape[-1]

@@ -31,14 +31,15 @@ class ExactExport(ExportMixin):
         """From images in [0, 1] of any size to post-processed predictions: what an exported model computes.
 
         anomalib exports a resize without antialiasing, so that an exported Padim differs from its Engine.
-        Here both resize alike.
+        Here both resize alike. Classes are left out: anomalib's inferencers have no place for them.
         """
         transform = getattr(self.pre_processor, "transform", None)
         if transform is not None:
             batch = exportable(transform)(batch)
         elif self.pre_processor is not None:
             batch = self.pre_processor(batch)
-        predictions = InferenceBatch(**self.model(batch)._asdict())
+        scored = self.model(batch)
+        predictions = InferenceBatch(pred_score=scored.pred_score, anomaly_map=scored.anomaly_map)
         return self.post_processor(predictions) if self.post_processor else predictions
 
     def to_onnx(  # type: ignore[override]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,19 +54,22 @@ class OnePassFit(MemoryBankMixin):
             )
         self.model.begin()
         self._is_fitted = torch.tensor([False], device=self.device)
+        loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
+        if isinstance(sampler := loader.sampler, DistributedSampler):
+            # it repeats some images so that all ranks have equally many; those are at the end
+            self._to_see = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
+        else:
+            self._to_see = sys.maxsize
+        if not self.model.detector.has_signature:
+            return
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(self.signature_images, SignatureFolder):  # they go the way of the validation images
             val_data = getattr(datamodule, "val_data", None)
             self.signature_images.augmentations = getattr(val_data, "augmentations", None)
-        loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
         self._signature = choose(self.signature_images, _dataset(loader), _dataset(validation))
         self._signature.warn_of_validated(_dataset(validation))
         self._signature.refuse_tested(getattr(datamodule, "test_data", None))
         next(self._signature_batches(self._signature.dataset))  # if they can't be used, say so now
-        self._to_see = sys.maxsize
-        if isinstance(sampler := loader.sampler, DistributedSampler):
-            # it repeats some images so that all ranks have equally many; those are at the end
-            self._to_see = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
 
     def training_step(self, batch: Any, *args, **kwargs) -> Tensor:
         """Add a batch's normal images to the background, and refuse constant ones."""
@@ -80,14 +84,18 @@ class OnePassFit(MemoryBankMixin):
 
     def fit(self) -> None:
         """Background and signature, at the end of the training pass."""
-        if self._signature.dataset is None:
+        dataset = self._signature.dataset
+        if dataset is None and (self.model.detector.has_signature or not self.model.moments.count):
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
         with torch.inference_mode(False):  # validation would leave buffers that nothing may change
-            self.model.fit(self._signature_batches(self._signature.dataset))
+            self.model.fit(() if dataset is None else self._signature_batches(dataset))
         self._signature = replace(self._signature, dataset=None)
 
     def _signature_batches(self, dataset: Any) -> Iterator[SignatureBatch]:
-        """Anomalous images as the training images are: pre-processed, and cut into tiles for an ensemble."""
+        """Anomalous images as the training images are: pre-processed, and cut into tiles for an ensemble.
+
+        Each image's class is the name of its folder.
+        """
         collate = getattr(getattr(self.trainer, "datamodule", None), "external_collate_fn", None)
         transform = getattr(self.pre_processor, "transform", None)
         masked = SIGNATURES[self.model.detector.signature].supervision == "masks"
@@ -102,7 +110,8 @@ class OnePassFit(MemoryBankMixin):
                     item.gt_mask = torch.zeros(item.image.shape[-2:])  # which a tiler asks for
             batch: Any = (collate or ImageBatch.collate)(items)
             refuse_constant(batch.image, batch.image_path)
-            yield batch.image.to(self.device), batch.gt_mask > 0 if masked else None
+            names = [Path(item.image_path or "").parent.name for item in items]
+            yield batch.image.to(self.device), batch.gt_mask > 0 if masked else None, names
 
     # validation and test
 
@@ -115,7 +124,10 @@ class OnePassFit(MemoryBankMixin):
         """Score a batch, and keep the images that made the signature from setting the threshold."""
         if self.trainer.sanity_checking:
             return None
-        batch.update(**self.model(batch.image)._asdict())
+        scored = self.model(batch.image)
+        batch.update(pred_score=scored.pred_score, anomaly_map=scored.anomaly_map)
+        if scored.pred_class is not None:
+            batch.explanation = [self.model.classes[number] for number in scored.pred_class]
         left = [not self._signature.took(path) for path in batch.image_path or [None] * len(batch)]
         if all(left):
             return batch

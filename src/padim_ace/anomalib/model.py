@@ -26,11 +26,11 @@ from padim_ace.anomalib.fitting import OnePassFit
 from padim_ace.anomalib.processing import AcePostProcessor
 from padim_ace.anomalib.signature_images import SignatureFolder
 from padim_ace.detect.backbones import load_backbone
-from padim_ace.detect.detector import Detector
+from padim_ace.detect.detector import RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.model import AceModel
-from padim_ace.detect.registry import SIGNATURES, STATISTICS, expect_one_of
+from padim_ace.detect.registry import STATISTICS, expect_one_of
 
-PRESETS = {"paper": Detector(), "recommended": Detector("glrt", signature="subspace")}
+PRESETS = {"paper": Detector(), "recommended": RECOMMENDED, "unsupervised": UNSUPERVISED}
 """Where the arguments that make a detector have their defaults from."""
 
 # get_model and anomalib's pipelines take class paths of these modules only
@@ -41,13 +41,14 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
     """PaDiM with the adaptive cosine estimator (ACE): the cosine between a patch and a target signature.
 
     ``PadimAce()`` is the detector of the paper, as its text describes it. This project recommends
-    ``PadimAce(preset="recommended")``, which finds more: several directions for a signature, and Kelly's
-    statistic.
+    ``PadimAce(preset="recommended")``, which finds more: channels made for SAR beside the network's, a
+    signature that is learnt from labels of images, and a statistic that allows for its error. Where there
+    are no anomalous images, ``preset="unsupervised"`` is PaDiM with the SAR channels.
 
     Like ``Padim`` it needs one pass over normal images; unlike ``Padim`` it also needs some anomalous images,
     to know what a target looks like (its signature), and its memory does not grow with the training set.
 
-    ``model.model(images)`` gives the statistic itself, in [-1, 1]. The default post-processor brings it to
+    ``model.model(images)`` gives the statistic itself. The default post-processor brings it to
     anomalib's [0, 1], in which 0.5 is the threshold found in validation
     (:class:`padim_ace.anomalib.processing.AcePostProcessor`).
 
@@ -78,8 +79,8 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
         background: str | None = None,
         covariance: str | None = None,
         signature: str | None = None,
-        mined_patches: int | None = None,
-        dimensions: int | None = None,
+        channels: str | None = None,
+        smoothing: float | None = None,
         signature_images: str | Path | Dataset | None = None,
         signature_masks: str | Path | None = None,
         weights: str = "auto",
@@ -99,20 +100,22 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             post_processor: by default :class:`padim_ace.anomalib.processing.AcePostProcessor`.
             evaluator: by default anomalib's image and pixel AUROC and F1.
             visualizer: by default anomalib's.
-            preset: ``paper`` (``ace``, ``patch``, ``full``, ``mean``) or ``recommended`` (the same with
-                ``glrt`` and ``subspace``): the defaults of the six arguments that follow.
-            statistic: ``ace`` (the cosine) or ``glrt`` (Kelly's, which trusts the cosine less the nearer a
-                patch is to the background: :func:`padim_ace.detect.statistics.glrt`). Both lie in [-1, 1].
+            preset: ``paper`` (``ace``, ``patch``, ``full``, ``mean``, ``network``, 4), ``recommended``
+                (``tolerant``, ``patch``, ``full``, ``lace``, ``sar``, 2) or ``unsupervised`` (``padim``, with
+                ``sar`` and 2): the defaults of the six arguments that follow.
+            statistic: ``ace`` (the cosine), ``glrt`` (Kelly's, which trusts the cosine less the nearer a
+                patch is to the background), ``tolerant`` (Kelly's, of a signature known up to an error),
+                ``linear`` (the matched filter) or ``padim``, which needs no signature; see
+                :mod:`padim_ace.detect.statistics`.
             background: ``patch`` (mean and covariance of each place, as in PaDiM) or ``shared`` (one mean and
                 covariance for all places).
             covariance: ``full``, ``diagonal`` or ``isotropic``.
             signature: ``mean`` (mean embedding of the anomalous images at each place, as in the paper),
-                ``masked`` (mean of their patches under masks), ``mined`` (mean of their patches farthest
-                from the background: needs no masks), ``contrast`` (the same, held against the farthest
-                patches of normal images) or ``subspace`` (several directions, held against the same; see
-                :mod:`padim_ace.detect.signature`). All but ``mean`` need a full covariance.
-            mined_patches: how many patches of each anomalous image are mined, by default 16.
-            dimensions: how many directions ``subspace`` has, by default 8.
+                ``masked`` (mean of their patches under masks) or, from labels of images alone, ``lace``,
+                ``miace`` or ``logistic`` (:mod:`padim_ace.detect.signature`). All but ``mean`` need a full
+                covariance.
+            channels: ``network``, or ``sar`` for those of :mod:`padim_ace.detect.sar_channels` beside them.
+            smoothing: standard deviation of the Gaussian that smooths the map, in pixels.
             signature_images: the anomalous images for the signature: a folder, a dataset of anomalib's
                 ``ImageItem``, or ``None`` for those of the training set or, if it has none (that of
                 anomalib's ``Folder`` never has), every second of the validation set, whose others set the
@@ -133,8 +136,8 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             "background": background,
             "covariance": covariance,
             "signature": signature,
-            "patches": mined_patches,
-            "dimensions": dimensions,
+            "channels": channels,
+            "smoothing": smoothing,
         }
         detector = _detector(preset, {name: value for name, value in chosen.items() if value is not None})
         source = _source(signature_images, signature_masks, detector)
@@ -205,11 +208,14 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
 
 def _detector(preset: str, given: dict[str, Any]) -> Detector:
     """The preset, with what the arguments change in it."""
-    scored = [name for name, about in STATISTICS.items() if about.needs_signature]
     expect_one_of("preset", preset, PRESETS)
-    expect_one_of("statistic", given.get("statistic", "ace"), scored)
-    if given.get("patches", 1) < 1:
-        raise ValueError(f"mined_patches: expected 1 or more, found {given['patches']}")
+    statistic = given.get("statistic", PRESETS[preset].statistic)
+    expect_one_of("statistic", statistic, STATISTICS)
+    if not STATISTICS[statistic].needs_signature:
+        if "signature" in given:
+            found = given["signature"]
+            raise ValueError(f"signature: expected none with the statistic {statistic}, found {found!r}")
+        given |= {"signature": "", "convention": ""}
     return replace(PRESETS[preset], **given)
 
 
@@ -218,6 +224,6 @@ def _source(images: Any, masks: str | Path | None, detector: Detector) -> Any:
     is_folder = isinstance(images, str | Path)
     if masks is not None and not is_folder:
         raise ValueError("signature_images: expected a folder, as signature_masks is one, found none; set it")
-    if is_folder and masks is None and SIGNATURES[detector.signature].supervision == "masks":
+    if is_folder and masks is None and detector.signature == "masked":
         raise ValueError(f"signature_masks: expected a folder of masks of {images}, found none; set it")
     return SignatureFolder(images, masks) if is_folder else images

@@ -14,8 +14,9 @@ class AcePostProcessor(PostProcessor):
     r"""Brings scores from [-1, 1] to anomalib's [0, 1], in which 0.5 is the threshold.
 
     Straight lines lead from -1 to 0, from validation's smallest score to 0.05, from the threshold to 0.5,
-    from validation's largest score to 0.95 and from 1 to 1. Without a threshold it is 0; a smallest or
-    largest score that is unknown, or not on its side of the threshold, is -1 or 1.
+    from validation's largest score to 0.95 and from 1 to 1; where scores are not bounded, twice the smallest
+    and the largest stand for -1 and 1. Without a threshold it is 0; a smallest or largest score that is
+    unknown, or not on its side of the threshold, is -1 or 1.
 
     anomalib's own post-processor clamps what lies beyond the scores of validation: scores tie, and AUROC
     changes. This one is strictly increasing, and so changes no ranking.
@@ -38,5 +39,7 @@ class AcePostProcessor(PostProcessor):
             length = torch.as_tensor(end - start).clamp_min(1e-6)
             return ((preds - start) / length).clamp(0, 1)
 
-        outer = along(-1.0, low) + along(high, 1.0)
+        outer = along(torch.where(low < -1, 2 * low, -1), low) + along(
+            high, torch.where(high > 1, 2 * high, 1)
+        )
         return MARGIN * outer + (0.5 - MARGIN) * (along(low, middle) + along(middle, high))

@@ -168,7 +168,7 @@ def choose(source: Any, training: Any, validation: Any) -> SignatureImages:
     where, found = " or ".join(sets), f"{synthetic} synthetic ones" if synthetic else "none"
     raise ValueError(
         f"signature images: expected real anomalous images in {where}, found {found}; set signature_images "
-        "to a folder of some, or take anomalib's Padim (Mahalanobis distance), which needs none"
+        'to a folder of some, or take preset="unsupervised", which needs none'
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from padim_ace.detect.registry import BACKBONES, BackboneSpec
+from padim_ace.detect.registry import BACKBONES, RANDOM, BackboneSpec
 
 STRIDES = (4, 16)
 """Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
@@ -71,6 +73,10 @@ class Backbone(nn.Module):
         """``[batch, 1 or 3, row, column]`` in [0, 1] to what the weights were trained on, 3 channels."""
         return (images - self.mean) / self.std
 
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Back to [0, 1]."""
+        return images * self.std + self.mean
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images ``[batch, 3, row, column]`` to feature maps ``[batch, channel, row, column]``,
         fine first."""
@@ -87,7 +93,8 @@ def load_backbone(
     """A backbone with its weights, on the CPU, channels last, in evaluation mode.
 
     Args:
-        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps.
+        name: a key of :data:`padim_ace.detect.registry.BACKBONES`, or any timm model that gives feature maps;
+            with :data:`padim_ace.detect.registry.RANDOM` behind it, the same random weights at each call.
         source: ``auto`` looks in the folder, the package and the hub, in this order; each can be named
             (``folder``, ``package``, ``hub``). ``random`` draws weights from torch's generator, for tests.
         image_size: rows and columns of the images, for backbones whose attention windows depend on them.
@@ -97,6 +104,12 @@ def load_backbone(
         ValueError: for an unknown backbone, layer or source.
         WeightsError: if no weights are found, or a file's tensors are not the backbone's.
     """
+    if name.endswith(RANDOM):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            untrained = load_backbone(name.removesuffix(RANDOM), "random", image_size, layers)
+        untrained.name = name
+        return untrained
     spec = specify(name, layers)
     config: Any = timm.get_pretrained_cfg(spec.timm_name)
     size: dict[str, Any] = {"img_size": image_size} if image_size and config.fixed_input_size else {}
@@ -115,6 +128,27 @@ def load_backbone(
         f"{name}: expected weights {spec.timm_name}, found none ({'; '.join(tried)}); "
         f"put {spec.timm_name}.safetensors in a folder and set PADIM_ACE_WEIGHTS to it, or run with a network"
     )
+
+
+def fold_batch_norm(backbone: Backbone, image_size: tuple[int, int]) -> Backbone:
+    """A copy whose convolutions do the batch norm that follows them: the same features, to rounding, sooner.
+
+    The copy has other tensors than the weights' file. A backbone in which a normalisation does not take what
+    the convolution listed before it gives is returned as it is.
+    """
+    folded = deepcopy(backbone)
+    for module in folded.modules():
+        children = list(module.named_children())
+        for (name, conv), (after, norm) in zip(children, children[1:], strict=False):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module._modules[name] = fuse_conv_bn_eval(conv, norm)
+                module._modules[after] = getattr(norm, "act", nn.Identity())  # timm's norms may activate too
+    weight = next(backbone.parameters())
+    with torch.inference_mode():
+        image = torch.linspace(-2, 2, 3 * image_size[0] * image_size[1], device=weight.device)
+        maps = [model(image.view(1, 3, *image_size).to(weight.dtype)) for model in (folded, backbone)]
+    same = all(torch.allclose(a, b, 1e-3, 1e-3 * float(b.std())) for a, b in zip(*maps, strict=True))
+    return folded.to(memory_format=torch.channels_last) if same else backbone
 
 
 def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from padim_ace.detect.pyramid import (
@@ -21,6 +21,7 @@ from padim_ace.detect.pyramid import (
     add_products,
     empty_products,
     inverse_cholesky,
+    narrow,
 )
 from padim_ace.detect.registry import BACKGROUNDS, expect_one_of
 
@@ -33,11 +34,13 @@ Means = list[Float[Tensor, "_place _feature"]]
 class Moments:
     """Count, sum and products of embeddings at every place, in memory that does not grow with images.
 
-    Everything is summed in float64: a covariance is a small difference of large sums.
+    A covariance is a small difference of large sums, so embeddings are measured from the mean of the first
+    batch before they are multiplied, and everything is summed in float64.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self._origin: Means = []
         self._total: Means = []
         self._products = BlockRows([], [])
 
@@ -46,31 +49,37 @@ class Moments:
         images = embedding[0].shape[1]
         if images == 0:
             return
-        embedding = [stage.double() for stage in embedding]
-        sums = [stage.sum(1) for stage in embedding]
         if not self.count:
-            self._total = [torch.zeros_like(stage) for stage in sums]
+            self._origin = [stage.mean(1) for stage in embedding]
+            self._total = [torch.zeros_like(stage, dtype=torch.float64) for stage in self._origin]
             self._products = empty_products(embedding)
-        for total, stage in zip(self._total, sums, strict=True):
-            total.add_(stage)
+        embedding = centre(embedding, self._origin)
+        if not _multiplies_exactly(embedding[0].device):
+            embedding = [stage.double() for stage in embedding]
+        for total, stage in zip(self._total, embedding, strict=True):
+            total.add_(stage.sum(1, dtype=torch.float64))
         add_products(self._products, embedding)
         self.count += images
 
     def mean(self) -> Means:
         """Mean embedding, ``[place, feature]`` at each stage, in float64."""
         self._require(1)
-        return [total / self.count for total in self._total]
+        return [o + total / self.count for o, total in zip(self._origin, self._total, strict=True)]
 
     def scatter(self) -> BlockRows:
         """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
         self._require(1)
         rows = self._products.map(torch.clone)
-        add_products(rows, [mean.unsqueeze(1) for mean in self.mean()], alpha=-self.count)
+        add_products(rows, [total.unsqueeze(1) for total in self._total], alpha=-1 / self.count)
         return rows
 
     def all_reduce(self) -> None:
         """Make these the moments of all ranks' images together (``torch.distributed``)."""
         self._require(1)
+        # sums of other ranks are around other origins: all are brought to zero, in float64
+        mean, self._products = self.mean(), self.scatter()
+        add_products(self._products, [m.unsqueeze(1) for m in mean], alpha=self.count)
+        self._origin, self._total = [torch.zeros_like(m) for m in mean], [m * self.count for m in mean]
         count = torch.tensor(self.count, device=self._total[0].device)
         for part in (count, *self._total, *self._products.tensors()):
             dist.all_reduce(part)
@@ -85,15 +94,21 @@ class Moments:
     def state(self) -> dict:
         """What a checkpoint stores; :meth:`from_state` takes it back."""
         products = {"cross": self._products.cross, "own": self._products.own}
-        return {"count": self.count, "total": self._total, "products": products}
+        return {"count": self.count, "origin": self._origin, "total": self._total, "products": products}
 
     @classmethod
     def from_state(cls, state: dict) -> Moments:
         """Moments from :meth:`state`."""
         moments = cls()
-        moments.count, moments._total = state["count"], state["total"]
+        moments.count, moments._origin, moments._total = state["count"], state["origin"], state["total"]
         moments._products = BlockRows(**state["products"])
         return moments
+
+
+def _multiplies_exactly(device: torch.device) -> bool:
+    """Whether products of float32 have all its bits: a GPU, autocast or a setting may take fewer."""
+    full = device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    return full and not torch.is_autocast_enabled("cpu")
 
 
 def centre(embedding: Embedding, mean: Means) -> Embedding:
@@ -109,10 +124,17 @@ class Background:
     """
 
     mean: Means
-    covariance: BlockRows
+    covariance: BlockRows | None
+    """None where only the whitening is kept."""
     whitening: BlockRows
     samples: int = 0
     """Embeddings that each covariance was estimated from."""
+    kept: Int[Tensor, " kept"] | None = None
+    """Which features of the finest stage it is of; all, if None."""
+
+    def narrow(self, embedding: Embedding) -> Embedding:
+        """The features that it is of."""
+        return narrow(embedding, self.kept)
 
     def centre(self, embedding: Embedding) -> Embedding:
         """``x - μ``."""
@@ -120,6 +142,7 @@ class Background:
 
     def variances(self) -> Means:
         """The diagonal of the covariance, at each stage."""
+        assert self.covariance is not None
         return [own.diagonal(dim1=-2, dim2=-1) for own in self.covariance.own]
 
 
@@ -136,6 +159,7 @@ def fit_background(
     moments: Moments,
     kind: str = "patch",
     *,
+    kept: Int[Tensor, " kept"] | None = None,
     regularisation: float = REGULARISATION,
     dtype: torch.dtype = torch.float32,
 ) -> Background:
@@ -144,6 +168,7 @@ def fit_background(
     Args:
         moments: of at least two normal images.
         kind: ``patch`` or ``shared`` (see the module).
+        kept: which features of the finest stage it is of; all, if None.
         regularisation: added to each variance.
         dtype: of the result.
 
@@ -153,6 +178,8 @@ def fit_background(
     expect_one_of("background", kind, BACKGROUNDS)
     moments._require(2)
     mean, scatter = moments.mean(), moments.scatter()
+    if kept is not None:
+        mean, scatter = narrow(mean, kept), scatter.narrow(kept)
     samples, factor = moments.count, 1 / (moments.count - 1)
     if kind == "shared":
         places = mean[-1].shape[0]
@@ -161,10 +188,10 @@ def fit_background(
         between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]
         add_products(scatter, between, alpha=moments.count)
         mean, scatter, factor = shared, _average_place(scatter), places / (samples - 1)
-    covariance = scatter.map(lambda block: block * factor)
+    covariance = scatter.map(lambda block: block.mul_(factor))
     for own in covariance.own:
         own.diagonal(dim1=-2, dim2=-1).add_(regularisation)
     covariance, whitening = (
         rows.map(lambda block: block.to(dtype)) for rows in (covariance, inverse_cholesky(covariance))
     )
-    return Background([m.to(dtype) for m in mean], covariance, whitening, samples)
+    return Background([m.to(dtype) for m in mean], covariance, whitening, samples, kept)

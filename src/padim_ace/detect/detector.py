@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from padim_ace.detect.registry import BACKGROUNDS, COVARIANCES, SIGNATURES, STATISTICS, expect_one_of
+from padim_ace.detect.registry import (
+    BACKGROUNDS,
+    CHANNELS,
+    COVARIANCES,
+    SIGNATURES,
+    STATISTICS,
+    expect_one_of,
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,10 @@ class Detector:
     """A key of :data:`padim_ace.detect.registry.SIGNATURES`; empty for PaDiM."""
     convention: str = "centred"
     """How it departs from ACE as it is defined (:mod:`padim_ace.paper.published_code`); empty for PaDiM."""
-    patches: int = 16
-    """Patches of each anomalous image that a mined signature takes."""
-    dimensions: int = 8
-    """Directions of a target subspace."""
+    channels: str = "network"
+    """A key of :data:`padim_ace.detect.registry.CHANNELS`."""
+    smoothing: float = 4.0
+    """Standard deviation of the Gaussian that smooths its map, in pixels; 4 is PaDiM's."""
     images: int | None = None
     """How many anomalous images make the signature; all, if None."""
 
@@ -41,11 +48,13 @@ class Detector:
             ("background", BACKGROUNDS),
             ("covariance", COVARIANCES),
             ("signature", SIGNATURES if self.has_signature else [""]),
+            ("channels", CHANNELS),
         ):
             expect_one_of(name, getattr(self, name), known)
-        for name in ("patches", "dimensions", "images"):
-            if (number := getattr(self, name)) is not None and number < 1:
-                raise ValueError(f"{name}: expected 1 or more, found {number}")
+        if self.images is not None and self.images < 1:
+            raise ValueError(f"images: expected 1 or more, found {self.images}")
+        if not 0 <= self.smoothing <= 32:
+            raise ValueError(f"smoothing: expected 0 to 32 pixels, found {self.smoothing}")
         if self.pooled and (self.covariance != "full" or self.convention != "centred"):
             raise ValueError(
                 f"{self.signature} signature: expected a full covariance and the convention centred, found "
@@ -64,13 +73,13 @@ class Detector:
 
     @property
     def pool(self) -> tuple:
-        """The signature that is gathered for it; subspaces of all dimensions are parts of one."""
-        return self.signature, self.patches, self.images
+        """What its signature is made of, where that is one direction for all places."""
+        return self.signature, self.images
 
     @property
-    def spanned(self) -> int:
-        """How many directions its signature has."""
-        return self.dimensions if self.has_signature and SIGNATURES[self.signature].spans else 1
+    def space(self) -> tuple[str, str]:
+        """The background that it is measured from, and the channels that make the embedding."""
+        return self.background, self.channels
 
     @property
     def bounded(self) -> bool:
@@ -85,8 +94,16 @@ class Detector:
             "covariance": self.covariance,
             "signature": self.signature,
             "convention": self.convention,
+            "channels": self.channels,
+            "smoothing": f"{self.smoothing:g}",
         }
 
 
 PADIM = Detector("padim", signature="", convention="")
 """PaDiM: the distance from the background."""
+
+
+RECOMMENDED = Detector("tolerant", signature="lace", channels="sar", smoothing=2.0)
+"""What this project recommends where there are anomalous images: labels of images are enough."""
+UNSUPERVISED = Detector("padim", signature="", convention="", channels="sar", smoothing=2.0)
+"""What this project recommends where there are none."""

@@ -19,9 +19,10 @@ and the rate is the mean of that chance over β. One direction has a sign, and s
   :math:`E \sim \chi^2_d` where the covariance is known (N infinite).
 - ACE's square is :math:`\mathrm{Beta}(r / 2, (d - r) / 2)` where the covariance is known.
 - The same holds for a *pooled* signature. Its directions are fixed in the space that the estimated covariance
-  whitens; there an embedding points anywhere, however long it is. That is exact on the average over
-  directions; for one of them the rate is off by some tenths of itself where N is near 1.5 d, by less where N
-  is larger. The GLRT's square is ACE's times :math:`E / (N + E)`: the rate is a mean over b.
+  whitens; there an embedding points anywhere, however long it is. The GLRT's square is ACE's times
+  :math:`E / (N + E)`: the rate is a mean over b. That is exact on the average over directions. The rate of a
+  single one is lower where it lies along the features that a Cholesky factor takes first, and higher, up to
+  that of a fixed signature, along the last: little where N is many times d, nothing for a shared background.
 
 Sources: Kelly (1986) for the GLRT; Kraut, Scharf and McWhorter (2001) for ACE and subspaces; Frontera-Pons,
 Pascal and Ovarlez (2014, arXiv:1404.2977) for the estimated mean.
@@ -39,7 +40,7 @@ import math
 import numpy as np
 from scipy import optimize, special
 
-from padim_ace.detect.registry import STATISTICS, expect_one_of
+from padim_ace.detect.registry import expect_one_of
 
 NODES, LEFT_OUT = 128, 1e-18
 """Of a quadrature over a beta variable: its nodes, and the chance beyond either end."""
@@ -56,7 +57,7 @@ def false_alarm_rate(
     """The chance that a patch of background scores above each threshold.
 
     Args:
-        statistic: a key of :data:`padim_ace.detect.registry.STATISTICS`; centred, on a full covariance.
+        statistic: ``padim``, ``ace`` or ``glrt``; centred, on a full covariance.
         threshold: of the patch score.
         features: d, of an embedding.
         samples: N, embeddings behind each covariance; infinite where it is known.
@@ -66,7 +67,7 @@ def false_alarm_rate(
     Raises:
         ValueError: for an unknown statistic, or numbers for which there is no law.
     """
-    expect_one_of("statistic", statistic, STATISTICS)
+    expect_one_of("statistic", statistic, ("padim", "ace", "glrt"))
     d, r, m, known = features, dimensions or 1, samples - features, math.isinf(samples)
     if m < 1 or not 1 <= r < d or (known and statistic == "glrt"):
         raise ValueError(

@@ -7,19 +7,20 @@ all of it and ``torch.export`` can follow it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
+from padim_ace.detect.classes import image_class
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.embedding import Embedder, FeatureSubset
+from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.inner_products import (
     Full,
     InnerProduct,
@@ -31,19 +32,23 @@ from padim_ace.detect.inner_products import (
 )
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
 from padim_ace.detect.pool import Pool
-from padim_ace.detect.pyramid import BlockRows, Embedding
+from padim_ace.detect.pyramid import BlockRows, Embedding, narrow
 from padim_ace.detect.registry import PRECISIONS, SIGNATURES, expect_one_of
-from padim_ace.detect.signature import MeanSignature, as_embedding
+from padim_ace.detect.signature import CANDIDATES, MeanSignature, as_embedding
 from padim_ace.detect.statistics import patch_scores
 
 logger = logging.getLogger(__name__)
 
 KEPT_NORMALS = 64
-"""Normal images whose embeddings are kept until the end of a fit, for signatures that are held against
-clutter: only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
+"""Normal images whose embeddings are kept until the end of a fit, for signatures that are learnt against
+clutter:
+only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
 patches of 2 x 2 pixels takes 2 MB."""
 
-SignatureBatch = tuple[Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None]
+SignatureBatch = tuple[
+    Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None, Sequence[str]
+]
+"""Anomalous images, their masks and their classes; these may be left empty."""
 
 
 class Scored(NamedTuple):
@@ -51,16 +56,21 @@ class Scored(NamedTuple):
 
     pred_score: Float[Tensor, " batch"]
     anomaly_map: Float[Tensor, "batch 1 row column"]
+    pred_class: Int[Tensor, " batch"] | None = None
+    """Index in :attr:`AceModel.classes`, where there are two or more, whatever the score."""
+    class_map: Int[Tensor, "batch patch_row patch_column"] | None = None
+    """The class that each patch is nearest to, target or not."""
 
 
 class Fitted(nn.Module):
     """What a fit leaves behind: one buffer for each quantity and stage, none before the first fit."""
 
-    def keep(self, background: Background, product: InnerProduct, signature: Prepared) -> None:
+    def keep(self, background: Background, product: InnerProduct, signature: Prepared | None) -> None:
         """Replace an earlier fit by this one."""
         samples = torch.tensor(float(background.samples), device=background.mean[0].device)
         kept = {"mean": background.mean, "samples": [samples]}
-        kept |= {"direction": signature.directions, "signature_energy": [signature.energy]}
+        if signature is not None:
+            kept |= {"direction": signature.directions, "signature_energy": [signature.energy]}
         if isinstance(product, Full):
             kept |= {"own": product.whitening.own, "cross": product.whitening.cross}
         elif isinstance(product, Weighted):
@@ -91,9 +101,10 @@ class Fitted(nn.Module):
             return Weighted(weights, shape)
         return Isotropic(self.stages("variance")[0], shape)
 
-    def signature(self) -> Prepared:
-        """The target signature."""
-        return Prepared(self.stages("direction"), self.stages("signature_energy")[0])
+    def signature(self) -> list[Prepared]:
+        """The target signature; none, if the detector has none."""
+        energy = self.stages("signature_energy")
+        return [Prepared(self.stages("direction"), energy[0])] if energy else []
 
 
 class AceModel(nn.Module):
@@ -104,6 +115,7 @@ class AceModel(nn.Module):
     """
 
     index: Tensor
+    kept: Tensor | None
     smoothing_r: Tensor
     smoothing_c: Tensor
 
@@ -121,14 +133,14 @@ class AceModel(nn.Module):
 
         Args:
             backbone: with its weights.
-            detector: an ``ace`` or ``glrt`` detector, without deviations.
+            detector: one without deviations.
             features: how many channels to keep.
             seed: of the random choice of channels.
             image_size: rows and columns of the images.
             precision: ``float32``, or ``bfloat16`` for the backbone's pass (statistics stay in float32).
 
         Raises:
-            ValueError: for an unknown precision, or more features, dimensions or patches than there are.
+            ValueError: for an unknown precision, more features than there are, or images too small.
         """
         super().__init__()
         expect_one_of("precision", precision, PRECISIONS)
@@ -137,23 +149,35 @@ class AceModel(nn.Module):
         self.normalise: bool = True
         """Whether to normalise images as the backbone's weights want it; not if the pre-processor does."""
         self.fitted = Fitted()
+        self.classes: list[str] = []
+        """The names of the classes that targets are told apart by; none, if there are fewer than two."""
         self.begin()
         drawn = FeatureSubset.draw(backbone.channels, features, seed)
         self.register_buffer("index", drawn.index(backbone.channels).sort().values)
         self._embed_at(backbone, image_size)
-        _refuse_more_than_there_are(detector, features, self.shape.places[-1])
 
     def _embed_at(self, backbone: Backbone, image_size: tuple[int, int]) -> None:
         """Prepare for images of this size: everything that depends on the patch grid."""
-        self.embedder = Embedder(backbone, image_size)
+        self.embedder = Embedder(backbone, image_size, sar=self.detector.channels != "network")
         device = self.index.device
         subset = FeatureSubset.of(self.index, self.embedder.channels).to(device)
+        subset = replace(subset, sar=self.embedder.sar)
         for level, part in enumerate(subset.stages):
             self.register_buffer(f"subset{level}", part, persistent=False)
         for axis, patches, pixels in zip("rc", self.embedder.grid, image_size, strict=True):
-            matrix = smoothing_matrix(patches, pixels).to(device)
+            matrix = smoothing_matrix(patches, pixels, self.detector.smoothing).to(device)
             self.register_buffer(f"smoothing_{axis}", matrix, persistent=False)
         self.shape = self.embedder.shape(subset)
+        kept = kept_features(self.shape.features[-1], self.detector.channels) if subset.sar else None
+        self.register_buffer("kept", None if kept is None else kept.to(device), persistent=False)
+        if kept is not None:
+            self.shape = replace(self.shape, features=(*self.shape.features[:-1], len(kept)))
+        if self.detector.pooled and self.shape.places[-1] < CANDIDATES:
+            rows, columns = self.embedder.grid
+            raise ValueError(
+                f"images: expected {CANDIDATES} patches or more for a {self.detector.signature} signature, "
+                f"found {rows} x {columns}; give larger images"
+            )
         self.embedder.to(device)
 
     # fitting
@@ -171,16 +195,18 @@ class AceModel(nn.Module):
             self._embed_at(self.embedder.backbone, size)
         embedding = self._embed(images)
         room = KEPT_NORMALS - self.moments.count
-        if SIGNATURES[self.detector.signature].clutter and room > 0:
+        if Pool([self.detector]).learns and room > 0:
             self._normals.append([stage[:, :room] for stage in embedding])
         self.moments.update(embedding)
 
     @torch.no_grad()
-    def fit(self, signature: Iterable[SignatureBatch]) -> None:
+    def fit(self, signature: Iterable[SignatureBatch] = ()) -> None:
         """Background, then signature, from the images seen.
 
         Args:
-            signature: batches of anomalous images, in [0, 1], with masks where the signature is ``masked``.
+            signature: batches of anomalous images, in [0, 1], with masks where the signature is ``masked``;
+                not looked at by a detector without a signature. If their classes are named, two or more, and
+                the signature is learnt from labels of images, each class gets a signature of its own.
 
         Raises:
             ValueError: for fewer than two normal images, no anomalous image, or none with a mask.
@@ -189,7 +215,8 @@ class AceModel(nn.Module):
             self.moments.all_reduce()
         background = fit_background(self.moments, self.detector.background)
         product = inner_product(background, self.detector.covariance, self.shape)
-        prepared = self._signature(background, product, signature)
+        self.classes = []
+        prepared = self._signature(background, product, signature) if self.detector.has_signature else None
         self.begin()
         self.fitted.keep(background, product, prepared)
 
@@ -202,21 +229,25 @@ class AceModel(nn.Module):
         """
         if not isinstance(product, Full) or not self.detector.pooled:
             mean = MeanSignature()
-            for images, _ in batches:
+            for images, *_ in batches:
                 mean.update(self._embed(images))
             return product.prepare(background.centre(mean.mean()))
-        pool = Pool([self.detector])
-        for images, masks in batches:
+        pool, names = Pool([self.detector]), list[str]()
+        for images, masks, classes in batches:
             if SIGNATURES[self.detector.signature].supervision == "masks" and masks is None:
                 raise ValueError("masked signature: expected a mask for each anomalous image, found none")
             covered = None if masks is None else self.embedder.covered(masks)
             white = product.whiten(background.centre(self._embed(images)))
             pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
+            names += classes
         for normal in self._normals:
             pool.add_clutter(product.whiten(background.centre(normal)))
         if distributed():
-            pool.all_reduce_clutter()
-        directions = pool.signatures()[self.detector.pool]
+            pool.all_gather_clutter()
+        directions = pool.signatures(background.samples)[self.detector.pool].unsqueeze(0)
+        if pool.learns and len(set(names)) > 1:
+            self.classes = sorted(set(names))
+            directions = torch.cat([directions, pool.class_signatures(names, background.samples)])
         return product.prepare_whitened(as_embedding(directions, self.shape.features))
 
     # scoring
@@ -226,8 +257,8 @@ class AceModel(nn.Module):
         """Score images in [0, 1], grey or colour, of the size that it was fitted on.
 
         Returns:
-            the image scores, and the maps that they are the maxima of: the statistic, in [-1, 1] (for
-            ``ace`` the cosine with the signature).
+            the image scores, and the maps that they are the maxima of: the statistic (for ``ace`` the cosine
+            with the signature, in [-1, 1]); and the classes, if it was fitted with some.
 
         Raises:
             ValueError: if the model is not fitted, or was on another image size.
@@ -236,16 +267,26 @@ class AceModel(nn.Module):
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
         product, signature = self.fitted.product(self.shape), self.fitted.signature()
         centred = centre(self._embed(images), self.fitted.stages("mean"))
-        length, (projection,) = product.measure(centred, [signature])
+        length, projections = product.measure(centred, signature)
         (samples,) = self.fitted.stages("samples")
-        scores = patch_scores(self.detector, projection, length, signature.energy[:, :1], samples)
-        smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c).clamp(-1, 1)
-        return Scored(image_score(smooth), smooth.unsqueeze(1))
+        projection = projections[0][..., 0] if signature else None
+        scores = patch_scores(
+            self.detector, projection, length, signature[0].energy[:, :1] if signature else None, samples
+        )
+        smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c)
+        if self.detector.bounded:
+            smooth = smooth.clamp(-1, 1)
+        scored = Scored(image_score(smooth), smooth.unsqueeze(1))
+        if not self.classes:
+            return scored
+        nearest = projections[0][..., 1:]
+        class_map = self.embedder.to_raster(nearest.argmax(-1))
+        return scored._replace(pred_class=image_class(nearest, length, samples), class_map=class_map)
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has a background and a signature."""
-        return bool(self.fitted.stages("direction"))
+        """Whether it has a background, and a signature if it needs one."""
+        return bool(self.fitted.stages("mean"))
 
     def _embed(self, images: Float[Tensor, "batch channel row column"]) -> Embedding:
         size = tuple(images.shape[-2:])
@@ -253,8 +294,9 @@ class AceModel(nn.Module):
             rows, columns = self.embedder.image_size
             raise ValueError(f"images: expected {rows} x {columns} pixels, found {size[0]} x {size[1]}")
         embedding = self.embedder.embed(images, self.normalise, self.precision)
-        stages = len(self.embedder.sizes)
-        return FeatureSubset([getattr(self, f"subset{level}") for level in range(stages)]).select(embedding)
+        stages = [getattr(self, f"subset{level}") for level in range(len(self.embedder.sizes))]
+        chosen = FeatureSubset(stages, self.embedder.sar).select(embedding)
+        return narrow(chosen, self.kept)
 
     # state
 
@@ -266,6 +308,7 @@ class AceModel(nn.Module):
             "backbone": backbone.name,
             "layers": list(backbone.layers),
             "image_size": list(self.embedder.image_size),
+            "classes": self.classes,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -286,24 +329,16 @@ class AceModel(nn.Module):
         theirs = state | {"n_features": len(index)}
         new = [name for name in theirs if theirs[name] != mine[name]]
         backbone, image_size = self.embedder.backbone, tuple(state["image_size"])
+        self.detector = Detector(**{field.name: state[field.name] for field in fields(Detector)})
         if {"backbone", "layers", "image_size"} & set(new):
             # its weights come with the state; attention windows depend on the image size
             backbone = load_backbone(state["backbone"], "random", image_size, state["layers"])
-        if told := [f"{name} {theirs[name]!r} for {mine[name]!r}" for name in new if name != "image_size"]:
+        silent = ("image_size", "classes")  # a fit's, and no arguments
+        if told := [f"{name} {theirs[name]!r} for {mine[name]!r}" for name in new if name not in silent]:
             logger.warning("PadimAce: the loaded state overrides the arguments: %s.", ", ".join(told))
-        self.detector = Detector(**{field.name: state[field.name] for field in fields(Detector)})
-        self.precision = state["precision"]
+        self.precision, self.classes = state["precision"], state["classes"]
         self.index = index.to(self.index.device, copy=True)
         self._embed_at(backbone, image_size)
-
-
-def _refuse_more_than_there_are(detector: Detector, features: int, patches: int) -> None:
-    if not detector.pooled:
-        return
-    numbers = {"dimensions": (detector.spanned, features), "mined_patches": (detector.patches, patches)}
-    for name, (number, most) in numbers.items():
-        if number > most:
-            raise ValueError(f"{name}: expected 1 to {most}, found {number}")
 
 
 def distributed() -> bool:

@@ -1,4 +1,5 @@
-"""All the pooled signatures that one pass gathers for many detectors, in the space that one background
+"""What the pooled signatures of many detectors are made of, gathered in one pass, in the space that one
+background
 whitens."""
 
 from __future__ import annotations
@@ -6,83 +7,85 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from padim_ace.detect.classes import class_signatures
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.pyramid import Embedding, energy
 from padim_ace.detect.registry import SIGNATURES
-from padim_ace.detect.signature import PatchMoments, covered_sums, directions, mined_patches
-
-CLUTTER_PATCHES = 16
-"""Patches of each normal image that are taken for clutter, the farthest from the background."""
+from padim_ace.detect.signature import Direction, candidates, covered_sum, learn, require_targets
 
 
 class Pool:
-    """The pooled signatures of one seed's detectors that share a background."""
+    """The pooled signatures of one draw's detectors that share a background and channels."""
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
-        self._detectors = [d for d in detectors if d.pooled]
-        self._targets = {_gathered(d): PatchMoments() for d in self._detectors}
-        self._clutter = PatchMoments()
-
-    @property
-    def needed(self) -> bool:
-        """Whether there are any."""
-        return bool(self._detectors)
-
-    @property
-    def contrasts(self) -> bool:
+        self.wanted = {d.pool for d in detectors if d.pooled}
+        """The signatures, each by :attr:`padim_ace.detect.detector.Detector.pool`."""
+        self.masked = any(SIGNATURES[name].supervision == "masks" for name, _ in self.wanted)
+        """Whether masks are needed."""
+        self.learns = any(SIGNATURES[name].supervision != "masks" for name, _ in self.wanted)
         """Whether :meth:`add_clutter` is to be given normal images."""
-        return any(SIGNATURES[d.signature].clutter for d in self._detectors)
+        self._targets: list[Tensor] = []
+        self._order: list[Tensor] = []
+        self._clutter: list[Tensor] = []
+        self._covered: Tensor | float = 0.0
+        self._weight: Tensor | float = 0.0
 
     def add(
-        self, white: Embedding, covered: Float[Tensor, "place image"] | None, rank: Float[Tensor, " image"]
+        self, white: Embedding, covered: Float[Tensor, "place image"] | None, order: Float[Tensor, " image"]
     ) -> None:
         """Add a batch of whitened anomalous images.
 
         Args:
             white: their embeddings.
             covered: the part of each patch that a mask covers, where a signature is masked.
-            rank: each image's place in the order in which detectors of few images are given them.
+            order: each image's place in the order in which detectors of few images are given them.
         """
         length = energy(white)
-        masked = [key for key in self._targets if key[0]]
-        if masked:
+        if self.masked:
             assert covered is not None
-            weights = torch.stack([covered * _given(rank, few) for _, _, few in masked])
-            for key, total, weight in zip(masked, covered_sums(white, length, weights), weights, strict=True):
-                self._targets[key].add_sum(total, weight.double().sum())
-        mined = [key for key in self._targets if not key[0]]
-        if mined:
-            patches = mined_patches(white, length, max(count for _, count, _ in mined))
-            for key in mined:
-                self._targets[key].add(patches[: key[1]], _given(rank, key[2]))
+            self._covered = self._covered + covered_sum(white, length, covered)
+            self._weight = self._weight + covered.double().sum()
+        if self.learns:
+            self._targets.append(candidates(white, length))
+            self._order.append(order)
 
     def add_clutter(self, white: Embedding) -> None:
         """Add a batch of whitened normal images."""
-        self._clutter.add(mined_patches(white, energy(white), CLUTTER_PATCHES))
+        self._clutter.append(candidates(white, energy(white)))
 
-    def all_reduce_clutter(self) -> None:
-        """Make this the clutter of all ranks' normal images together (``torch.distributed``)."""
-        if self.contrasts:
-            self._clutter.all_reduce()
+    def all_gather_clutter(self) -> None:
+        """Make this the clutter of all ranks' normal images, in the order of the ranks
+        (``torch.distributed``)."""
+        if self.learns:
+            every: list[Tensor | None] = [None] * dist.get_world_size()
+            dist.all_gather_object(every, torch.cat(self._clutter).cpu())
+            self._clutter = [part.to(self._clutter[0]) for part in every if part is not None]
 
-    def signatures(self) -> dict[tuple, Float[Tensor, "feature direction"]]:
-        """Directions by :attr:`padim_ace.detect.detector.Detector.pool`, in float64."""
-        most = max((d.spanned for d in self._detectors), default=1)
-        return {
-            d.pool: directions(d.signature, self._targets[_gathered(d)], self._clutter, most)
-            for d in self._detectors
-        }
+    def signatures(self, samples: int) -> dict[tuple, Direction]:
+        """Directions by :attr:`padim_ace.detect.detector.Detector.pool`, in float64.
 
+        Raises:
+            ValueError: if nothing was added that they could be made of.
+        """
+        found = {}
+        for name, images in sorted(self.wanted, key=str):
+            if SIGNATURES[name].supervision == "masks":
+                require_targets(self._weight)
+                assert isinstance(self._covered, Tensor)
+                found[name, images] = self._covered / self._covered.norm()
+                continue
+            require_targets(len(self._targets))
+            targets, order = torch.cat(self._targets), torch.cat(self._order)
+            if images is not None:
+                targets = targets[order < images]
+            clutter = torch.cat(self._clutter) if self._clutter else targets[:0]
+            found[name, images] = learn(name, targets, clutter, samples)
+        return found
 
-def _gathered(detector: Detector) -> tuple[bool, int, int | None]:
-    """Which patches a signature is made of: under masks or mined, how many, of how many images."""
-    masked = SIGNATURES[detector.signature].supervision == "masks"
-    return masked, 0 if masked else detector.patches, detector.images
-
-
-def _given(rank: Tensor, few: int | None) -> Tensor:
-    """1 for the images that a detector of ``few`` images is given, all if None, else 0."""
-    return torch.ones_like(rank) if few is None else (rank < few).to(rank.dtype)
+    def class_signatures(self, names: Sequence[str], samples: int) -> Float[Tensor, "class feature"]:
+        """A signature for each class of the images that were added, which are of these ``names``."""
+        return class_signatures(torch.cat(self._targets), names, torch.cat(self._clutter), samples)

@@ -100,6 +100,13 @@ def side_by_side(embeddings: Sequence[list[Tensor]]) -> list[Tensor]:
     ]
 
 
+def narrow(
+    embedding: list[Float[Tensor, "... _feature"]], kept: Int[Tensor, " kept"] | None
+) -> list[Float[Tensor, "... _feature"]]:
+    """An embedding, or a mean, of only the ``kept`` features of the finest stage; of all, if None."""
+    return embedding if kept is None else [*embedding[:-1], embedding[-1].index_select(-1, kept)]
+
+
 @dataclass
 class BlockRows:
     """Rows of a symmetric or lower triangular matrix over the features, at every place.
@@ -115,6 +122,15 @@ class BlockRows:
     def map(self, function: Callable[[Tensor], Tensor]) -> BlockRows:
         """A function of every block."""
         return BlockRows([function(block) for block in self.cross], [function(block) for block in self.own])
+
+    def narrow(self, kept: Int[Tensor, " kept"]) -> BlockRows:
+        """Only the rows and columns of the ``kept`` features of the finest stage."""
+        own = self.own[-1].index_select(1, kept).index_select(2, kept)
+        cross = self.cross[-1]
+        if cross.numel():
+            grouped = cross.unflatten(1, (-1, self.own[-1].shape[1]))
+            cross = grouped.index_select(2, kept).flatten(1, 2)
+        return BlockRows([*self.cross[:-1], cross], [*self.own[:-1], own])
 
     def tensors(self) -> list[Tensor]:
         """All blocks, ``own`` before ``cross``: what a checkpoint stores."""
@@ -269,22 +285,22 @@ def inverse_cholesky(covariance: BlockRows) -> BlockRows:
 
 
 def empty_products(embedding: Embedding) -> BlockRows:
-    """Zeros of the shape that :func:`add_products` fills."""
+    """Zeros of the shape that :func:`add_products` fills, in float64."""
     rows = BlockRows([], [])
     before = parents = 0
     for stage in embedding:
         places, _, features = stage.shape
         children = places // parents if parents else 0
-        rows.cross.append(stage.new_zeros(parents, children * features, before))
-        rows.own.append(stage.new_zeros(places, features, features))
+        rows.cross.append(stage.new_zeros(parents, children * features, before, dtype=torch.float64))
+        rows.own.append(stage.new_zeros(places, features, features, dtype=torch.float64))
         before, parents = before + features, places
     return rows
 
 
 def add_products(rows: BlockRows, embedding: Embedding, alpha: float = 1) -> None:
-    """Add ``alpha · Σ_images x xᵀ`` to ``rows``, in place."""
+    """Add ``alpha · Σ_images x xᵀ``, in the precision of the embedding, to ``rows``, in place."""
     for level, (stage, context) in enumerate(zip(embedding, [None, *contexts(embedding)], strict=True)):
-        rows.own[level].baddbmm_(stage.mT, stage, alpha=alpha)
+        rows.own[level].add_(stage.mT @ stage, alpha=alpha)
         if context is not None:
             grouped = group_children(stage, context.shape[0])
-            rows.cross[level].baddbmm_(grouped.mT, context, alpha=alpha)
+            rows.cross[level].add_(grouped.mT @ context, alpha=alpha)

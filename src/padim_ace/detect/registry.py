@@ -24,6 +24,8 @@ STATISTICS = {
     "padim": Statistic("Mahalanobis", bounded=False, needs_signature=False),
     "ace": Statistic("ACE"),
     "glrt": Statistic("Kelly's GLRT"),
+    "tolerant": Statistic("Tolerant GLRT"),
+    "linear": Statistic("Matched filter", bounded=False),
 }
 """The statistics, by name."""
 
@@ -38,24 +40,28 @@ COVARIANCES = {"full": "Full", "diagonal": "Diagonal", "isotropic": "Isotropic"}
 class Signature:
     """How a target signature is made."""
 
+    title: str
     supervision: str = "image labels"
     """What has to be known of the anomalous training images: ``image labels`` or ``masks``."""
     pooled: bool = True
-    """Whether it is the same at all places, made of patches; else it is an embedding."""
-    clutter: bool = False
-    """Whether it is held against the farthest patches of normal images."""
-    spans: bool = False
-    """Whether it has as many directions as are asked for, not one."""
+    """Whether it is one direction for all places, made of patches; else it is an embedding."""
 
 
 SIGNATURES = {
-    "mean": Signature(pooled=False),
-    "mined": Signature(),
-    "contrast": Signature(clutter=True),
-    "subspace": Signature(clutter=True, spans=True),
-    "masked": Signature("masks"),
+    "mean": Signature("mean", pooled=False),
+    "masked": Signature("masked", "masks"),
+    "miace": Signature("MI-ACE"),
+    "lace": Signature("LACE"),
+    "logistic": Signature("logistic regression of patches"),
 }
 """The signatures, by name."""
+
+SAR_CHANNELS = {"grey": 4, "peak": 1, "power": 1}
+"""The channels of :mod:`padim_ace.detect.sar_channels`: how many each kind has, in their order."""
+
+CHANNELS = {"network": (), "sar": tuple(SAR_CHANNELS)}
+CHANNELS |= {f"without_{left}": tuple(kind for kind in SAR_CHANNELS if kind != left) for left in SAR_CHANNELS}
+"""Which kinds of SAR channels stand beside the network's, by name."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ BACKBONES = {
 """The backbones, by name."""
 
 
+RANDOM = "_random"
+"""What the name of a backbone ends in whose weights were never trained."""
 PRECISIONS = ("float32", "bfloat16")
 """What a backbone's pass can be computed in; statistics are never computed in bfloat16."""
 

@@ -1,11 +1,11 @@
 """Target signatures: what an anomalous patch looks like, measured from the background.
 
 - :class:`MeanSignature`: the mean embedding of anomalous images at every place (the paper's).
-- All others are *pooled*: one direction, or a few, for all places, made of whitened anomalous patches of unit
-  length (:class:`PatchMoments`). Which patches are targets is said by masks, or, where only image labels are
-  known, by their distance: *mined* patches are the farthest from the background (:func:`mined_patches`).
-- Mined patches are not all target: the brightest clutter is among them. :func:`contrast` and :func:`subspace`
-  find what sets them apart from clutter, the farthest patches of *normal* images.
+- All others are *pooled*: one direction for all places, in the space that the background whitens.
+  ``masked`` is the mean of the patches under masks. The rest know which images are anomalous and no more:
+  an anomalous image is a *bag* of patches of which some are targets, a normal image one of which none is.
+  Their *candidates* are the :data:`CANDIDATES` patches of each image that are farthest from the background:
+  the targets are among them, and in normal images the clutter that is most easily taken for targets.
 """
 
 from __future__ import annotations
@@ -13,14 +13,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from padim_ace.detect.pyramid import Embedding
 
+CANDIDATES = 16
+"""Patches of each image that may be targets, or be taken for them."""
+PENALTY = 1e-3
+"""Weight of the squared length in :func:`lace`: it keeps what few images teach close to their mean."""
+STARTS = 64
+"""Images whose farthest patch :func:`miace` tries as its start."""
+ROUNDS = 100
+"""At most so many steps of an optimiser; signatures are found in 10 to 60."""
+
 Direction = Float[Tensor, " feature"]
-Products = Float[Tensor, "feature feature"]
+Bags = Float[Tensor, "_image patch feature"]
 
 
 class MeanSignature:
@@ -42,157 +51,141 @@ class MeanSignature:
         Raises:
             ValueError: if no anomalous image was added.
         """
-        _require(self.count)
+        require_targets(self.count)
         return [(total / self.count).float().unsqueeze(1) for total in self._total]
 
 
-class PatchMoments:
-    """Mean and second moment of whitened patches of unit length, streamed in float64."""
+def candidates(white: Embedding, energy: Float[Tensor, "place image"]) -> Bags:
+    """The whitened patches of each image that are farthest from the background, farthest first.
 
-    def __init__(self) -> None:
-        self.weight = self._total = self._products = torch.zeros((), dtype=torch.float64)
-
-    def add(
-        self, patches: Float[Tensor, "rank image feature"], given: Float[Tensor, " image"] | None = None
-    ) -> None:
-        """Add patches of unit length, those of each image weighted by ``given`` (by 1, if None)."""
-        patches = patches.double()
-        given = torch.ones_like(patches[0, :, 0]) if given is None else given.double()
-        weighted = patches * given[:, None]
-        self.add_sum(weighted.sum((0, 1)), len(patches) * given.sum())
-        self._products = self._products + patches.flatten(0, 1).T @ weighted.flatten(0, 1)
-
-    def add_sum(self, total: Direction, weight: Tensor) -> None:
-        """Add a weighted sum of patches and the sum of the weights, where no second moment is wanted."""
-        self._total = self._total + total
-        self.weight = self.weight + weight
-
-    def all_reduce(self) -> None:
-        """Make these the moments of all ranks' patches together (``torch.distributed``)."""
-        for part in (self.weight, self._total, self._products):
-            dist.all_reduce(part)
-
-    def mean(self) -> Direction:
-        """The mean, in float64; no longer of unit length.
-
-        Raises:
-            ValueError: if no patch with a weight was added.
-        """
-        _require(self.weight)
-        return self._total / self.weight
-
-    def second(self) -> Products:
-        """The mean of ``ŷ ŷᵀ``, in float64: a matrix of trace 1.
-
-        Raises:
-            ValueError: if no patch was added.
-        """
-        _require(self.weight)
-        return self._products / self.weight
-
-
-def covered_sums(
-    white: Embedding,
-    energy: Float[Tensor, "place image"],
-    weights: Float[Tensor, "signature place image"],
-) -> Float[Tensor, "signature feature"]:
-    """``Σ w y / ‖y‖`` over all places and images, in float64, for several sets of weights w.
-
-    ``energy`` is ``‖y‖²``.
-    """
-    scaled = weights.double() / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
-    sums = []
-    for stage in white:
-        places, images, features = stage.shape
-        of_place = scaled.view(len(weights), places, -1, images).sum(2)
-        sums.append(of_place.view(len(weights), -1) @ stage.reshape(-1, features).double())
-    return torch.cat(sums, -1)
-
-
-def mined_patches(
-    white: Embedding, energy: Float[Tensor, "place image"], count: int
-) -> Float[Tensor, "rank image feature"]:
-    """The ``count`` patches of each image that are farthest from the background, farthest first, at unit
-    length; ``energy`` is their squared length.
+    ``energy`` is their squared length.
 
     Raises:
         ValueError: if an image has fewer patches.
     """
     places = energy.shape[0]
-    if not 1 <= count <= places:
-        raise ValueError(f"mined patches: expected 1 to {places}, found {count}")
-    lengths, at = energy.topk(count, 0)
+    if places < CANDIDATES:
+        raise ValueError(f"images: expected {CANDIDATES} patches or more, found {places}; give larger images")
+    at = energy.topk(CANDIDATES, 0).indices
     parts = []
     for stage in white:
         index = (at // (places // stage.shape[0])).unsqueeze(-1).expand(-1, -1, stage.shape[-1])
         parts.append(stage.gather(0, index))
-    return torch.cat(parts, -1) / lengths.clamp_min(torch.finfo(energy.dtype).tiny).sqrt().unsqueeze(-1)
+    return torch.cat(parts, -1).transpose(0, 1)
 
 
-Directions = Float[Tensor, "feature direction"]
+def covered_sum(
+    white: Embedding, energy: Float[Tensor, "place image"], weights: Float[Tensor, "place image"]
+) -> Direction:
+    """``Σ w y / ‖y‖`` over all places and images, in float64; ``energy`` is ``‖y‖²``."""
+    scaled = weights.double() / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
+    sums = []
+    for stage in white:
+        places, images, features = stage.shape
+        of_place = scaled.view(places, -1, images).sum(1)
+        sums.append(of_place.flatten() @ stage.reshape(-1, features).double())
+    return torch.cat(sums)
 
 
-def mined(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
-    """The mean of the patches that are farthest from the background."""
-    return targets.mean().unsqueeze(1)
+def miace(targets: Bags, clutter: Bags, samples: int) -> Direction:
+    r"""Multiple-instance ACE (Zare, Jiao and Glenn 2018): the direction nearest to one patch of each target
+    image.
 
-
-def masked(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
-    """The mean of the patches under masks, each weighted by the part of it that is covered."""
-    return targets.mean().unsqueeze(1)
-
-
-def contrast(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
-    r"""The direction in which mined patches differ from clutter: :math:`(C + I / D)^{-1} m`, of unit length.
-
-    Fisher's linear discriminant between the mined patches' mean m and patches of no mean. Whitening makes the
-    background as a whole isotropic; C, the second moment of clutter, of trace 1, says in which directions its
-    *farthest* patches lie. The identity, of the same trace, keeps directions that clutter never took from
-    being divided by nothing.
+    Maximises :math:`J(s) = \langle \max_i s^\top \hat y_{ji} \rangle_j - s^\top \bar n` over directions of
+    unit length, with ŷ the candidates of unit length and :math:`\bar n` the mean of the normal images'. It
+    takes in turn the patch of each image that is nearest to s, and for s the mean of these less :math:`\bar
+    n`, until J no longer rises. It starts from the best of the farthest patches of
+    :data:`STARTS` images.
     """
-    found = torch.linalg.solve(_loaded(clutter.second()), targets.mean())
-    return (found / found.norm()).unsqueeze(1)
+    unit, clutter_mean = F.normalize(targets, dim=-1), F.normalize(clutter, dim=-1).mean((0, 1))
+
+    def objective(directions: Float[Tensor, "direction feature"]) -> Float[Tensor, " direction"]:
+        best = torch.stack([(unit @ direction).amax(1).mean() for direction in directions])
+        return best - directions @ clutter_mean
+
+    starts = unit[:: -(-len(unit) // STARTS), 0]
+    found = starts[objective(starts).argmax()]
+    reached = -torch.inf
+    for _ in range(ROUNDS):
+        nearest = (unit @ found).argmax(1)
+        moved = F.normalize(unit[torch.arange(len(unit)), nearest].mean(0) - clutter_mean, dim=0)
+        risen = float(objective(moved[None]))
+        if risen <= reached:
+            break
+        found, reached = moved, risen
+    return found
 
 
-def subspace(targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
-    r"""The directions in which mined patches have the most energy relative to clutter, orthonormal.
+def lace(targets: Bags, clutter: Bags, samples: int) -> Direction:
+    r"""The direction by which the best patch of each image tells anomalous images from normal ones.
 
-    The leading ``count`` generalised eigenvectors of :math:`M v = \lambda (C + I/D) v`, with M and C the
-    second moments of mined patches and of clutter, made orthonormal in their order: the first r columns span
-    the subspace of r dimensions. A subspace has room for targets that differ.
+    Logistic regression on bags, in the manner of LACE (Peeples et al. 2022) on a known background:
+    minimises over w and b the mean loss :math:`\log(1 + e^{\mp (\max_i w^\top \phi_i + b)})`, anomalous and
+    normal images of equal weight, plus :data:`PENALTY` :math:`\lVert w \rVert^2 / 2`. The features
+    :math:`\phi = y / \sqrt{N + E}` are those whose projection is Kelly's statistic. With one patch in each
+    bag it is logistic regression. It starts from MI-ACE.
+    """
+    energy = targets.square().sum(-1, True), clutter.square().sum(-1, True)
+    bags = [y / (samples + e).sqrt() for y, e in zip((targets, clutter), energy, strict=True)]
+    return _regression(bags[0], bags[1], 5 * miace(targets, clutter, samples))
+
+
+def logistic(targets: Bags, clutter: Bags, samples: int) -> Direction:
+    r"""Logistic regression of the candidates, each with its image's label, on :math:`y / \sqrt N`."""
+    bags = [y.flatten(0, 1).unsqueeze(1) / samples**0.5 for y in (targets, clutter)]
+    return _regression(bags[0], bags[1], torch.zeros_like(targets[0, 0]))
+
+
+def _regression(targets: Bags, clutter: Bags, start: Direction) -> Direction:
+    """The weights of the regression of :func:`lace`, as a direction of unit length."""
+    with torch.inference_mode(False), torch.enable_grad():
+        targets, clutter, weights = targets.clone(), clutter.clone(), start.clone().requires_grad_()
+        bias = torch.zeros_like(weights[0]).requires_grad_()
+        optimiser = torch.optim.LBFGS(
+            [weights, bias], max_iter=ROUNDS, tolerance_grad=1e-8, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            of_targets, of_clutter = ((bags @ weights).amax(1) + bias for bags in (targets, clutter))
+            loss = (F.softplus(-of_targets).mean() + F.softplus(of_clutter).mean()) / 2
+            loss = loss + PENALTY / 2 * weights.square().sum()
+            loss.backward()
+            return loss
+
+        optimiser.step(loss)
+    return F.normalize(weights.detach(), dim=0)
+
+
+def learn(name: str, targets: Bags, clutter: Bags, samples: int) -> Direction:
+    """The pooled signature of this name, of unit length in float64.
+
+    Args:
+        name: a signature that needs image labels alone.
+        targets: candidates of the anomalous images.
+        clutter: candidates of normal images that the background was fitted on.
+        samples: embeddings that the background was estimated from.
 
     Raises:
-        ValueError: for more dimensions than features.
+        ValueError: if there are no targets, or no clutter.
     """
-    mined = targets.second()
-    if not 1 <= count <= len(mined):
-        raise ValueError(f"target subspace: expected 1 to {len(mined)} dimensions, found {count}")
-    lower = torch.linalg.cholesky(_loaded(clutter.second()))
-    half = torch.linalg.solve_triangular(lower, mined, upper=False)
-    ratio = torch.linalg.solve_triangular(lower, half.mT, upper=False)
-    leading = torch.linalg.eigh((ratio + ratio.mT) / 2).eigenvectors.flip(-1)[:, :count]
-    return torch.linalg.qr(torch.linalg.solve_triangular(lower.mT, leading, upper=True)).Q
+    require_targets(len(targets))
+    if not len(clutter):
+        raise ValueError("clutter: expected normal images, found none; fit on normal images first")
+    return globals()[name](targets.double(), clutter.double(), samples)
 
 
-def directions(name: str, targets: PatchMoments, clutter: PatchMoments, count: int) -> Directions:
-    """The directions of the pooled signature of this name, ``count`` where it has several.
+def as_embedding(directions: Float[Tensor, "*signature feature"], features: Sequence[int]) -> Embedding:
+    """Directions, the same at all places, as the stages ``[1, signature, feature]`` of an embedding."""
+    return [part.float().reshape(1, -1, part.shape[-1]) for part in directions.split(list(features), -1)]
 
-    It is made of the moments of the target patches, whitened and of unit length, and where it is held against
-    clutter of those of the farthest patches of normal images.
+
+def require_targets(weight: float | Tensor) -> None:
+    """Refuse a signature of nothing.
+
+    Raises:
+        ValueError: if the weight is not positive.
     """
-    return globals()[name](targets, clutter, count)
-
-
-def as_embedding(directions: Float[Tensor, "feature direction"], features: Sequence[int]) -> Embedding:
-    """Directions, the same at all places, as the stages ``[1, direction, feature]`` of an embedding."""
-    return [part.T.float().unsqueeze(0).contiguous() for part in directions.split(list(features))]
-
-
-def _loaded(clutter: Products) -> Products:
-    return clutter + torch.eye(len(clutter), dtype=clutter.dtype, device=clutter.device) / len(clutter)
-
-
-def _require(weight: float | Tensor) -> None:
     if not weight > 0:
         raise ValueError(
             "target signature: expected anomalous images with targets, found none; add anomalous images"

@@ -18,7 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.registry import SIGNATURES
+
+TOLERANCE = 0.05
+"""The part of a target's energy that may lie in any direction (:func:`tolerant`)."""
 
 
 def mahalanobis(energy: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -55,6 +57,36 @@ def glrt(
     return _ratio(projection, signature_energy * (samples + energy.clamp_min(0)))
 
 
+def tolerant(
+    projection: Float[Tensor, "*shape"],
+    energy: Float[Tensor, "*shape"],
+    signature_energy: Float[Tensor, "*#shape"],
+    samples: float | Tensor,
+) -> Float[Tensor, "*shape"]:
+    r"""Kelly's statistic of a signature known up to an error, in [0, 1).
+
+    :math:`\sqrt{((1-\rho) A_+^2 / S + \rho E) / (N + E)}`, with ρ = :data:`TOLERANCE`. If a target's
+    whitened embedding is drawn around the signature's direction, with :math:`(1-\rho)\, \hat s \hat s^\top
+    + \rho I` as its second moment up to scale, then this quadratic form of :math:`x - \mu` is what tells it
+    from the background. With ρ = 0 it is Kelly's (without targets that are opposite to the signature), with
+    ρ = 1 it ranks as PaDiM does. What is far from the background in a direction unlike the signature is not
+    lost.
+    """
+    along = _ratio(projection, signature_energy).clamp_min(0).square()
+    energy = energy.clamp_min(0)
+    return (((1 - TOLERANCE) * along + TOLERANCE * energy) / (samples + energy)).sqrt()
+
+
+def linear(
+    projection: Float[Tensor, "*shape"],
+    energy: Float[Tensor, "*shape"],
+    signature_energy: Float[Tensor, "*#shape"],
+    samples: float | Tensor,
+) -> Float[Tensor, "*shape"]:
+    r"""The matched filter, :math:`A / \sqrt{S}`: what a linear classifier of whitened patches ranks by."""
+    return _ratio(projection, signature_energy)
+
+
 def _ratio(projection: Tensor, squared: Tensor) -> Tensor:
     """``projection / √squared``, zero where that vanishes."""
     norm = squared.clamp_min(0).sqrt()
@@ -63,23 +95,16 @@ def _ratio(projection: Tensor, squared: Tensor) -> Tensor:
 
 def patch_scores(
     detector: Detector,
-    projections: Float[Tensor, "place image direction"] | None,
+    projection: Float[Tensor, "place image"] | None,
     energy: Float[Tensor, "place image"],
     signature_energy: Float[Tensor, "_place 1"] | None,
     samples: float | Tensor,
 ) -> Float[Tensor, "place image"]:
-    """A detector's scores from the projections on its signature's directions.
-
-    A subspace's directions are orthonormal: the length of the projection on their span takes the place of
-    that on one direction, whose sign would mean nothing. Without a signature there are no projections, and
-    ``signature_energy`` (of one direction) is None.
-    """
-    if projections is None or signature_energy is None:
+    """A detector's scores; without a signature there is no projection, and no ``signature_energy``."""
+    if projection is None or signature_energy is None:
         return mahalanobis(energy)
-    spans = SIGNATURES[detector.signature].spans
-    along = projections.square().sum(-1).sqrt() if spans else projections[..., 0]
     score: Score = globals()[detector.statistic]
-    return score(along, energy, signature_energy, samples)
+    return score(projection, energy, signature_energy, samples)
 
 
 Score = Callable[[Tensor, Tensor, Tensor, "float | Tensor"], Tensor]

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from tqdm.auto import tqdm
 
 from data_prep.errors import DataError
 from data_prep.prepared import read_manifest
+from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 
+LEVELS = {"pixel": "mask", "vehicle": "vehicle"}
+"""The truths that maps are judged by, and the column of the manifest that names the mask of each."""
 AHEAD = 2
 """Batches that are decoded, or in work, beyond the one that is asked for."""
 _NEEDED = (
@@ -60,24 +64,46 @@ class PreparedDataset:
         return (self.manifest["label"] == "anomalous").to_numpy()
 
     @property
+    def has_twins(self) -> bool:
+        """Whether a scene has normal and anomalous images, such as erased copies and their originals."""
+        scenes = self.manifest["scene"]
+        return bool(scenes[~self.anomalous].isin(scenes[self.anomalous]).any())
+
+    @property
     def preparation(self) -> dict:
         """The parameters and reports of the preparation."""
         return json.loads((self.root / "preparation.json").read_text(encoding="utf-8"))
 
-    def draw_roles(self, seed: int) -> np.ndarray:
+    def draw_roles(self, seed: int, protocol: str) -> np.ndarray:
         """Each image's role in an experiment with this seed, as an array of words.
 
-        Of the normal images 80% train, 10% are for validation and 10% for the test. The anomalous images of
-        the release's test split are halved between validation and test; those of its train split make
-        signatures.
+        - ``paper``: of the normal images 80% train, 10% are for validation and 10% for the test. The
+          anomalous images of the release's test split are halved between validation and test; those of its
+          train split make signatures.
+        - ``scenes``: so are the scenes dealt, with all their images; the anomalous images of those that
+          train make signatures.
+        - ``apart``, ``twins``: by scenes, but the anomalous images of test scenes are tested beside the
+          normal images of validation scenes. In ``twins`` the normal images of the scenes with tested
+          anomalous images train, in place of as many others.
 
         Raises:
             DataError: if a role would be empty.
         """
         generator = np.random.default_rng(seed)
+        roles = self._paper_roles(generator) if protocol == "paper" else self._scene_roles(generator)
+        if protocol in ARMS:
+            roles = self._arm(roles, generator, protocol == "twins")
+        for role, anomalous in _NEEDED[:2] + _NEEDED[4:] if protocol in ARMS else _NEEDED:
+            if not ((roles == role) & (self.anomalous == anomalous)).any():
+                kind = "anomalous" if anomalous else "normal"
+                advice = "add images" if protocol == "paper" else "add images of other scenes"
+                raise DataError(self.root / "manifest.csv", f"{kind} images for {role}", "none", advice)
+        return roles
+
+    def _paper_roles(self, generator: np.random.Generator) -> np.ndarray:
         roles = np.empty(len(self), dtype=object)
         normal = generator.permutation(np.flatnonzero(~self.anomalous))
-        train, validation = int(round(0.8 * len(normal))), int(round(0.9 * len(normal)))
+        train, validation = (int(round(share * len(normal))) for share in (TRAIN_SHARE, 1 - TEST_SHARE))
         roles[normal[:train]] = "train"
         roles[normal[train:validation]] = "validation"
         roles[normal[validation:]] = "test"
@@ -86,26 +112,53 @@ class PreparedDataset:
         held_out = generator.permutation(np.flatnonzero(self.anomalous & released_for_test))
         roles[held_out[: len(held_out) // 2]] = "validation"
         roles[held_out[len(held_out) // 2 :]] = "test"
-        for role, anomalous in _NEEDED:
-            if not ((roles == role) & (self.anomalous == anomalous)).any():
-                kind = "anomalous" if anomalous else "normal"
-                path = self.root / "manifest.csv"
-                raise DataError(path, f"{kind} images for {role}", "none", "add images")
         return roles
+
+    def _scene_roles(self, generator: np.random.Generator) -> np.ndarray:
+        """The scenes are dealt by themselves where they hold targets or not, and by the release's split of
+        their first image, unless one of its splits would have fewer than three."""
+        images = self.manifest.assign(anomalous=self.anomalous)
+        scenes = images.groupby("scene").agg(anomalous=("anomalous", "max"), split=("split", "first"))
+        sizes = scenes.value_counts()
+        few = sizes[sizes < 3].index.get_level_values("anomalous")
+        scenes.loc[scenes["anomalous"].isin(few), "split"] = ""
+        role_of: dict[str, str] = {}
+        for _, names in scenes.groupby(["anomalous", "split"]).groups.items():
+            order = generator.permutation(names)
+            held_out = max(round(TEST_SHARE * len(order)), 1) if len(order) > 2 else 0
+            role_of |= dict.fromkeys(order, "train") | dict.fromkeys(order[:held_out], "test")
+            role_of |= dict.fromkeys(order[held_out : 2 * held_out], "validation")
+        roles = self.manifest["scene"].map(role_of).to_numpy(dtype=object)
+        roles[self.anomalous & (roles == "train")] = "signature"
+        return roles
+
+    def _arm(self, roles: np.ndarray, generator: np.random.Generator, leak: bool) -> np.ndarray:
+        """Roles by scenes made one of two arms, which have the same tested images and as many that train."""
+        tested = self.manifest["scene"].isin(self.manifest["scene"][self.anomalous & (roles == "test")])
+        twins = np.flatnonzero(tested & ~self.anomalous)
+        arm = roles.copy()
+        arm[~self.anomalous & (roles == "test")] = arm[self.anomalous & (roles == "validation")] = ""
+        arm[~self.anomalous & (roles == "validation")] = "test"
+        if leak:
+            arm[generator.permutation(np.flatnonzero(roles == "train"))[: len(twins)]] = ""
+            arm[twins] = "train"
+        return arm
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
         return in_unit_range(self.read_grey(self.root / self.manifest["path"].iloc[index]), size)
 
-    def mask(self, index: int, size: tuple[int, int]) -> Bool[Tensor, "row column"]:
+    def mask(self, index: int, size: tuple[int, int], level: str = "pixel") -> Bool[Tensor, "row column"]:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
+
+        At the level ``vehicle`` they are without their shadow.
 
         Raises:
             DataError: if an anomalous image has no mask.
         """
         if not self.anomalous[index]:
             return torch.zeros(size, dtype=torch.bool)
-        name = self.manifest["mask"].iloc[index]
+        name = self.manifest[LEVELS[level]].iloc[index]
         if not name:
             path = self.root / self.manifest["path"].iloc[index]
             raise DataError(path, "a mask for this anomalous image", "none", "prepare with masks")
@@ -114,14 +167,15 @@ class PreparedDataset:
             mask = F.interpolate(mask[None, None], size=size, mode="nearest")[0, 0]
         return mask > 0
 
-    def areas(self, size: tuple[int, int]) -> Float[np.ndarray, " image"]:
-        """The part of each image that is target, at ``size`` rows and columns; 0 where there is none."""
-        return np.array([self.mask(i, size).float().mean().item() for i in range(len(self))])
+    @property
+    def levels(self) -> list[str]:
+        """Those of ``LEVELS`` at which every anomalous image has a mask; metrics of pixels need them."""
+        return [level for level, column in LEVELS.items() if self.manifest.loc[self.anomalous, column].all()]
 
     @property
     def has_masks(self) -> bool:
-        """Whether every anomalous image has a mask; pixel metrics need them."""
-        return bool((self.manifest.loc[self.anomalous, "mask"] != "").all())
+        """Whether every anomalous image has a mask."""
+        return "pixel" in self.levels
 
     @staticmethod
     def read_grey(path: Path) -> UInt8[np.ndarray, "row column"]:
@@ -155,7 +209,8 @@ class Batch:
     """Their rows in the manifest, those that the caller knew first."""
     images: Float[Tensor, "unknown 1 row column"]
     """Those that the caller did not know."""
-    masks: Bool[Tensor, "batch row column"] | None
+    masks: dict[str, Bool[Tensor, "batch row column"]]
+    """By their level."""
 
 
 def batches(
@@ -165,7 +220,7 @@ def batches(
     batch_size: int,
     *,
     what: str = "",
-    masks: bool = False,
+    levels: Sequence[str] = (),
     workers: int = 2,
     known: Container[int] = (),
 ) -> Iterator[Batch]:
@@ -177,7 +232,7 @@ def batches(
         size: rows and columns to resize to.
         batch_size: images in a batch; the last may be smaller.
         what: the progress bar says.
-        masks: whether to read masks too.
+        levels: of the masks to read too.
         workers: decoding threads.
         known: rows whose images the caller has no need of.
     """
@@ -187,20 +242,20 @@ def batches(
         tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar,
     ):
 
-        def start(first: int) -> tuple[np.ndarray, Iterator[Tensor], Iterator[Tensor]]:
+        def start(first: int) -> tuple[np.ndarray, Iterator[Tensor], dict[str, Iterator[Tensor]]]:
             rows = index[first : first + batch_size].tolist()
             unknown = [row for row in rows if row not in known]
             rows = [row for row in rows if row in known] + unknown
             images = pool.map(lambda row: dataset.image(row, size), unknown)
-            truth = pool.map(lambda row: dataset.mask(row, size), rows if masks else [])
-            return np.array(rows), images, truth
+            masks = {level: pool.map(partial(dataset.mask, size=size, level=level), rows) for level in levels}
+            return np.array(rows), images, masks
 
         started = map(start, range(0, len(index), batch_size))
         pending = deque(islice(started, AHEAD))
         while pending:
             pending.extend(islice(started, 1))
-            rows, images, truth = pending.popleft()
+            rows, images, masks = pending.popleft()
             decoded = [*images]
             stacked = torch.stack(decoded) if decoded else torch.empty(0, 1, *size)
-            yield Batch(rows, stacked, torch.stack([*truth]) if masks else None)
+            yield Batch(rows, stacked, {level: torch.stack([*found]) for level, found in masks.items()})
             bar.update(len(rows))

@@ -6,6 +6,7 @@ one is. On a CPU its embedding (1.8 MB from ResNet-18 at 256 pixels) is read ten
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -20,6 +21,18 @@ from padim_ace.detect.pyramid import Embedding
 
 LIMIT = 10 * 2**30
 """Bytes of the file at most; it also takes no more than a quarter of what is free on the disk."""
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep what tensors free for those that follow.
+
+    glibc gives blocks of over 32 MB back to the system at once; to be given them again, page by page, takes
+    longer than most sums over them. Other C libraries are left as they are.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        for parameter, value in ((_TRIM_THRESHOLD, 2**31 - 1), (_MMAP_MAX, 0)):
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 class EmbeddingStore:

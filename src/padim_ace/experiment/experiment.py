@@ -1,9 +1,9 @@
-"""One pass over the images for every detector and seed.
+"""One pass over the images for every detector and draw, that is for every seed under every protocol.
 
-Fit pass: the normal images that train, moments for each seed. Signature pass
-(``padim_ace.experiment.signature_pass``): the anomalous images of the release's train split. Score pass:
-validation and test images. Each image goes through the backbone once a pass, whatever the number of detectors
-and seeds, and on a CPU once in all where a later pass can read its embedding back
+Fit pass: the normal images that train, moments for each draw. Signature pass
+(``padim_ace.experiment.signature_pass``): the anomalous images that make signatures. Score pass: validation
+and test images. Each image goes through the backbone once a pass, whatever the number of detectors and draws,
+and on a CPU once in all where a later pass can read its embedding back
 (``padim_ace.experiment.image_embeddings``); a seed is an index selection from its feature maps.
 """
 
@@ -11,31 +11,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from padim_ace.detect.backbones import Backbone
+from padim_ace.detect.backbones import Backbone, fold_batch_norm
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.embedding import Embedder, FeatureSubset
+from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
 from padim_ace.experiment.convention import CENTRED, Convention
 from padim_ace.experiment.dataset import Batch, PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embedding_store import EmbeddingStore, keep_freed_memory
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import draws
 from padim_ace.experiment.provenance import sources
 from padim_ace.experiment.resume import FinishedPasses, key_of
 from padim_ace.experiment.scorer import Scorer, SignatureSet
-from padim_ace.experiment.signature_pass import SeedRun, clutter_images, find_signatures
+from padim_ace.experiment.signature_pass import DrawRun, clutter_images, find_signatures
 from padim_ace.experiment.tally import Tally
 
 
@@ -59,14 +60,15 @@ class Settings:
 class Experiment:
     """A prepared dataset, a backbone and detectors; :meth:`run` scores them all.
 
-    All detectors are judged on the test images, and those of ``validated`` on the validation images too.
+    ``detectors`` are given by protocol. All are judged on its test images, and those of ``validated`` on its
+    validation images too.
     """
 
     def __init__(
         self,
         dataset: PreparedDataset,
         backbone: Backbone,
-        detectors: Sequence[Detector],
+        detectors: Mapping[str, Sequence[Detector]],
         settings: Settings,
         *,
         validated: Sequence[Detector] = (),
@@ -74,17 +76,17 @@ class Experiment:
     ) -> None:
         self.dataset = dataset
         self.settings = settings
-        self.detectors = list(detectors)
+        self.detectors = list(dict.fromkeys(d for judged in detectors.values() for d in judged))
         for detector in self.detectors:
             if detector.has_signature:
                 expect_one_of("convention", detector.convention, conventions)
         self.conventions = conventions
-        self._judged = {"test": list(range(len(self.detectors)))}
-        """Numbers of the detectors that judge images, by the images' role."""
-        if validated:
-            self._judged["validation"] = [self.detectors.index(d) for d in validated]
+        self._judges = {"test": self.detectors, "validation": list(validated)}
+        """The detectors that judge images, by the images' role."""
         self.device = torch.device(settings.device)
-        self.embedder = Embedder(backbone.to(self.device), settings.image_size).to(self.device)
+        sar = {p: any(d.channels != "network" for d in judged) for p, judged in detectors.items()}
+        folded = fold_batch_norm(backbone.to(self.device), settings.image_size)
+        self.embedder = Embedder(folded, settings.image_size, any(sar.values())).to(self.device)
         self.images = ImageEmbeddings(
             dataset,
             self.embedder,
@@ -92,30 +94,37 @@ class Experiment:
             precision=settings.precision,
             workers=settings.workers,
         )
-        rows, columns = map(smoothing_matrix, self.embedder.grid, settings.image_size)
-        self._smoothing = rows.to(self.device), columns.to(self.device)
+        self._smoothing = {
+            sigma: [
+                smoothing_matrix(patches, pixels, sigma).to(self.device)
+                for patches, pixels in zip(self.embedder.grid, settings.image_size, strict=True)
+            ]
+            for sigma in {d.smoothing for d in self.detectors}
+        }
         bounded = [detector.bounded for detector in self.detectors]
-        self.tally = Tally(dataset, settings.seeds, bounded, self.device)
-        self.seeds = []
-        for seed, roles in zip(settings.seeds, self.tally.roles, strict=True):
-            subset = FeatureSubset.draw(self.embedder.channels, settings.features, seed)
-            self.seeds.append(SeedRun(seed, roles, subset.to(self.device)))
+        self.tally = Tally(dataset, draws(detectors, settings.seeds), bounded, self.device)
+        self.runs = []
+        for draw, roles in zip(self.tally.draws, self.tally.roles, strict=True):
+            subset = FeatureSubset.draw(self.embedder.channels, settings.features, draw.seed)
+            subset = replace(subset, sar=sar[draw.protocol]).to(self.device)
+            self.runs.append(DrawRun(draw, list(detectors[draw.protocol]), roles, subset))
 
     def run(self, work: Path | None = None) -> Tally:
         """All three passes. With a ``work`` folder, a pass that finished there before is not repeated."""
         with torch.inference_mode():
             if self.device.type == "cpu":  # a GPU is faster than a disk
+                keep_freed_memory()
                 if work is not None:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
             finished = FinishedPasses(work, self._key(), self.device)
-            for seed, moments in zip(self.seeds, finished.get("fit", self._fit_pass), strict=True):
-                seed.moments = Moments.from_state(moments)
+            for run, moments in zip(self.runs, finished.get("fit", self._fit_pass), strict=True):
+                run.moments = Moments.from_state(moments)
             self._fit_backgrounds()
             if any(d.has_signature for d in self.detectors):
                 signatures = finished.get("signature", self._signature_pass)
-                for seed, found in zip(self.seeds, signatures, strict=True):
-                    seed.signatures = SignatureSet(**found)
+                for run, found in zip(self.runs, signatures, strict=True):
+                    run.signatures = SignatureSet(**found) if found else None
             self._score_pass()
             self.images.store = EmbeddingStore(0)
             return self.tally
@@ -123,36 +132,55 @@ class Experiment:
     def _fit_pass(self) -> list[dict]:
         """Moments of the images that train; embeddings that are wanted again are kept on the way."""
         index = self.tally.with_role("train")
-        wanted = np.isin(np.arange(len(self.dataset)), self.tally.with_role(*self._judged))
-        wanted |= clutter_images(self.seeds, self.detectors).any(0)
+        wanted = self._scored | clutter_images(self.runs).any(0)
         for batch, embedding in self.images.batches(index, "fit"):
             self.images.store.add(batch.index, embedding, wanted[batch.index])
-            for seed in self.seeds:
-                train = np.flatnonzero(seed.roles[batch.index] == "train")
-                seed.moments.update(seed.chosen(embedding, train))
-        return [seed.moments.state() for seed in self.seeds]
+            for run in self.runs:
+                run.moments.update(run.chosen(embedding, run.members("train", batch.index)))
+        return [run.moments.state() for run in self.runs]
 
     def _fit_backgrounds(self) -> None:
-        for seed in self.seeds:
-            for kind in sorted({d.background for d in self.detectors}):
-                seed.backgrounds[kind] = fit_background(seed.moments, kind)
-            seed.moments = Moments()
+        for run in self.runs:
+            features = self.embedder.shape(run.subset).features[-1]
+            for kind, channels in sorted({d.space for d in run.detectors}):
+                kept = kept_features(features, channels) if run.subset.sar else None
+                kept = None if kept is None else kept.to(self.device)
+                background = fit_background(run.moments, kind, kept=kept)
+                if all(
+                    d.covariance == "full" and d.convention in ("", "centred") for d in run.of(kind, channels)
+                ):
+                    background.covariance = None  # half the memory of many draws
+                run.backgrounds[kind, channels] = background
+            run.moments = Moments()
 
-    def _signature_pass(self) -> list[dict]:
-        return [vars(s) for s in find_signatures(self.images, self.seeds, self.detectors, self.conventions)]
+    def _signature_pass(self) -> list[dict | None]:
+        found = find_signatures(self.images, self.runs, self.conventions, self._scored)
+        return [None if signatures is None else vars(signatures) for signatures in found]
+
+    def judged(self, run: DrawRun, role: str = "test") -> list[int]:
+        """The numbers of the detectors that judge the images of a role in a draw."""
+        judges = [d for d in self._judges[role] if d in run.detectors and (run.roles == role).any()]
+        return [self.detectors.index(d) for d in judges]
+
+    @property
+    def _scored(self) -> Bool[np.ndarray, " image"]:
+        """The images that any detector judges."""
+        roles = [(run, role) for run in self.runs for role in self._judges if self.judged(run, role)]
+        return np.any([run.roles == role for run, role in roles], axis=0)
 
     def _score_pass(self) -> None:
         scorers = {
-            (number, role): self.scorer(seed, judges)
-            for number, seed in enumerate(self.seeds)
-            for role, judges in self._judged.items()
+            (number, role): self.scorer(run, judges)
+            for number, run in enumerate(self.runs)
+            for role in self._judges
+            if (judges := self.judged(run, role))
         }
-        index = self.tally.with_role(*self._judged)
+        index = np.flatnonzero(self._scored)
         self.tally.pixel.clear()  # or a second run would count every pixel again
-        for batch, embedding in self.images.batches(index, "score", self.dataset.has_masks):
-            truth = Truth.of(batch.masks, self.device) if batch.masks is not None else None
+        for batch, embedding in self.images.batches(index, "score", self.dataset.levels):
+            truths = {level: Truth.of(masks, self.device) for level, masks in batch.masks.items()}
             for (number, role), scorer in scorers.items():
-                self._judge(number, role, scorer, batch, embedding, truth)
+                self._judge(number, role, scorer, batch, embedding, truths)
 
     def _judge(
         self,
@@ -161,55 +189,55 @@ class Experiment:
         scorer: Scorer,
         batch: Batch,
         embedding: Embedding,
-        truth: Truth | None,
+        truths: Mapping[str, Truth],
     ) -> None:
-        """Score those images of a batch that have a role in the seed of a number."""
-        members = self.tally.members(number, batch.index, role)
+        """Score those images of a batch that have a role in the draw of a number."""
+        run = self.runs[number]
+        members = run.members(role, batch.index)
         if not len(members):
             return
-        chosen = self.seeds[number].chosen(embedding, members)
+        chosen = run.chosen(embedding, members)
         patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-        # the example maps, of the first seed, take their thresholds from its validation images
-        judges_pixels = truth is not None and (role == "test" or number == 0)
-        known = truth.select(members) if truth is not None and judges_pixels else None
-        for detector, scores in zip(self._judged[role], patches, strict=True):
-            maps = anomaly_map(scores, *self._smoothing)
+        known = {level: truth.select(members) for level, truth in truths.items()}
+        for detector, scores in zip(self.judged(run, role), patches, strict=True):
+            maps = anomaly_map(scores, *self._smoothing[self.detectors[detector].smoothing])
             self.tally.add((number, detector, role), batch.index[members], maps, known)
 
-    def scorer(self, seed: SeedRun, numbers: Sequence[int] | None = None) -> Scorer:
-        """The scorer of a seed whose background and signatures are known, for the detectors of some numbers
-        or all."""
-        chosen = self.detectors if numbers is None else [self.detectors[n] for n in numbers]
+    def scorer(self, run: DrawRun, numbers: Sequence[int]) -> Scorer:
+        """The scorer of a draw whose background and signatures are known, for the detectors of some
+        numbers."""
         return Scorer(
-            chosen,
-            seed.backgrounds,
-            seed.signatures,
-            shape=self.embedder.shape(seed.subset),
+            [self.detectors[n] for n in numbers],
+            run.backgrounds,
+            run.signatures,
+            places=self.embedder.shape(run.subset).places,
             raster=self.embedder.raster,
-            seed=seed.seed,
+            seed=run.draw.seed,
             conventions=self.conventions,
         )
 
     def record(self) -> dict:
-        """What each seed drew: the features kept, and the roles of the images (counts, checksum)."""
+        """What each draw drew: the features kept, and the roles of the images (counts, checksum)."""
         drawn = {}
-        for seed in self.seeds:
-            names, counts = np.unique(seed.roles.astype(str), return_counts=True)
-            drawn[str(seed.seed)] = {
-                "features": seed.subset.index(self.embedder.channels).tolist(),
+        for run in self.runs:
+            names, counts = np.unique(run.roles.astype(str), return_counts=True)
+            drawn[f"{run.draw.protocol} {run.draw.seed}"] = {
+                "features": run.subset.index(self.embedder.channels).tolist(),
                 "roles": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-                "roles_sha256": sha256("\n".join(seed.roles).encode()).hexdigest(),
+                "roles_sha256": sha256("\n".join(run.roles).encode()).hexdigest(),
             }
         return drawn
 
     def maps(
-        self, images: Float[Tensor, "image 1 row column"], seed: SeedRun
+        self, images: Float[Tensor, "image 1 row column"], run: DrawRun, detectors: Sequence[Detector]
     ) -> Float[Tensor, "detector image row column"]:
         """The pixel maps of a few images in [0, 1], for figures; after :meth:`run`."""
         with torch.inference_mode():
-            chosen = seed.subset.select(self.images.compute(images))
-            patches = self.embedder.to_raster(self.scorer(seed).score(chosen).transpose(0, 1))
-            return anomaly_map(patches, *self._smoothing)
+            scorer = self.scorer(run, [self.detectors.index(d) for d in detectors])
+            chosen = run.subset.select(self.images.compute(images))
+            patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
+            smoothing = [self._smoothing[d.smoothing] for d in detectors]
+            return torch.stack([anomaly_map(p, *s) for p, s in zip(patches, smoothing, strict=True)])
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""
@@ -224,7 +252,7 @@ class Experiment:
         return key_of(
             self.dataset.manifest.to_csv(),
             json.dumps(asdict(self.settings), sort_keys=True),
-            repr((self.detectors, sorted(self.conventions))),
+            repr(([(run.draw, run.detectors) for run in self.runs], sorted(self.conventions))),
             weights.digest(),
             sources()["sha256"],
             torch.__version__,

@@ -2,14 +2,12 @@
 
 The normals of MSTAR and SSDD are copies of the anomalous images whose targets are filled with background
 pixels drawn independently. A fill has the background's grey levels but not its spatial correlation: speckle
-and clutter are correlated from pixel to pixel. Three measurements, none of which looks for a target:
+and clutter are correlated from pixel to pixel. Two measurements, neither of which looks for a target:
 
 - :func:`window_correlation`: the correlation of neighbouring pixels in a small window. Does it tell windows
   of fill from windows of background in the same images?
 - the least correlated window of each image. An image with a fill has one, whatever else it shows. Does this
   tell the normals from the anomalous images?
-- :func:`refill`: fill a second region, which holds background and no target, in the same way. Does PaDiM take
-  it for an anomaly?
 """
 
 from __future__ import annotations
@@ -23,11 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from padim_ace.detect.backbones import Backbone
-from padim_ace.detect.detector import PADIM
-from padim_ace.detect.maps import image_score
-from padim_ace.experiment.dataset import PreparedDataset, in_unit_range
-from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
 
 WINDOW = 15
@@ -147,67 +141,3 @@ def correlation_measures(found: Iterator[Pair], window: int = WINDOW) -> dict[st
         "window_auroc": histogram.metrics()["auroc"],
         "image_auroc": image_metrics(np.array(least), np.array(labels))["auroc"],
     }
-
-
-def refill(
-    pair: Pair, generator: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "row column"], Bool[np.ndarray, "row column"]] | None:
-    """The normal with a second fill, of the first one's shape, moved by half the image; and where it is.
-
-    Where the two would overlap nothing is changed. ``None`` if less than a quarter of the second is left.
-    """
-    rows, columns = pair.filled.shape
-    moved = np.roll(pair.filled, (rows // 2, columns // 2), (0, 1)) & ~pair.filled
-    background = pair.normal[~(pair.filled | moved)]
-    if moved.sum() < pair.filled.sum() / 4 or not moved.any() or not len(background):
-        return None
-    image = pair.normal.copy()
-    image[moved] = generator.choice(background, int(moved.sum()))
-    return image, moved
-
-
-def padim_measures(
-    dataset: PreparedDataset, backbone: Backbone, settings: Settings, random: int = 0
-) -> dict[str, float]:
-    """Whether PaDiM takes a second fill for an anomaly, on the test normals of the first seed.
-
-    ``padim_images`` normals; ``padim_image_auroc``, of these with a second fill against the same without;
-    ``padim_pixel_auroc``, of the second fill's pixels against the others, in the images with it, and
-    ``padim_pixel_auroc_before``, of the same pixels in the images without. Empty if nothing can be refilled.
-    """
-    experiment = Experiment(dataset, backbone, [PADIM], settings)
-    seed = experiment.seeds[0]
-    tested = {
-        PurePosixPath(p).name for p in dataset.manifest["path"][(seed.roles == "test") & ~dataset.anomalous]
-    }
-    generator = np.random.default_rng(random)
-    second = [(p, refill(p, generator)) for p in pairs(dataset) if p.name in tested]
-    chosen = [(pair.normal, *found) for pair, found in second if found is not None]
-    if not chosen:
-        return {}
-    experiment.run()
-    size = settings.image_size
-    histograms = {False: Histogram(bounded=False), True: Histogram(bounded=False)}
-    scores: dict[bool, list[float]] = {False: [], True: []}
-    for before, after, moved in chosen:
-        where = cv2.resize(moved.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        truth = Truth.of(torch.from_numpy(where)[None])
-        for is_second, image in ((False, before), (True, after)):
-            maps = experiment.maps(in_unit_range(image, size)[None], seed)[0]
-            scores[is_second].append(float(image_score(maps)[0]))
-            histograms[is_second].update(maps, truth)
-    labels = np.repeat([False, True], len(chosen))
-    return {
-        "padim_images": len(chosen),
-        "padim_image_auroc": image_metrics(np.array(scores[False] + scores[True]), labels)["auroc"],
-        "padim_pixel_auroc": histograms[True].metrics()["auroc"],
-        "padim_pixel_auroc_before": histograms[False].metrics()["auroc"],
-    }
-
-
-def thinned(dataset: PreparedDataset, every: int) -> PreparedDataset:
-    """Every n-th image by name: an anomalous image and its filled copy stay or go together."""
-    names = [PurePosixPath(path).name for path in dataset.manifest["path"]]
-    kept = set(sorted(set(names))[::every])
-    chosen = [name in kept for name in names]
-    return PreparedDataset(dataset.root, dataset.manifest[chosen].reset_index(drop=True))

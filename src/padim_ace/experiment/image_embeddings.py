@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -34,7 +34,9 @@ class ImageEmbeddings:
         """The embeddings of decoded images, which are normalised for the backbone first or not."""
         return self.embedder.embed(images.to(self.device, non_blocking=True), normalise, self.precision)
 
-    def batches(self, index: np.ndarray, what: str, masks: bool = False) -> Iterator[tuple[Batch, Embedding]]:
+    def batches(
+        self, index: np.ndarray, what: str, levels: Sequence[str] = ()
+    ) -> Iterator[tuple[Batch, Embedding]]:
         """Batches of the images of ``index`` and their embeddings, with a progress bar that says ``what``."""
         decoded = batches(
             self.dataset,
@@ -42,7 +44,7 @@ class ImageEmbeddings:
             self.embedder.image_size,
             self.batch_size,
             what=what,
-            masks=masks,
+            levels=levels,
             workers=self.workers,
             known=self.store,
         )

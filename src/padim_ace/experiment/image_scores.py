@@ -1,5 +1,4 @@
-"""What is kept of a run's image scores: their histograms, what anomalib's clamp does to AUROC (D10), and how
-AUROC depends on the size of the target."""
+"""What is kept of a run's image scores: their histograms, and what anomalib's clamp does to AUROC (D10)."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ BINS = 40
 
 @dataclass
 class ImageScores:
-    """The image scores of a run, with all it takes to judge them."""
+    """The image scores of a run under one protocol, with all it takes to judge them."""
 
     detectors: list[Detector]
     seeds: list[int]
@@ -32,19 +31,25 @@ class ImageScores:
     anomalous: Bool[np.ndarray, " image"]
     dataset: str
     backbone: str
+    protocol: str
 
     @classmethod
-    def of_run(cls, experiment: Experiment, dataset: str, backbone: str) -> ImageScores:
+    def of_run(cls, experiment: Experiment, dataset: str, backbone: str, protocol: str) -> ImageScores:
         """From a finished run on a dataset of this name, with a backbone of this name."""
         tally = experiment.tally
-        of_images = tally.image, tally.roles.astype(str), experiment.dataset.anomalous
-        return cls(experiment.detectors, list(tally.seeds), *of_images, dataset, backbone)
+        chosen = [number for number, draw in enumerate(tally.draws) if draw.protocol == protocol]
+        runs = [experiment.runs[number] for number in chosen]
+        judges = experiment.judged(runs[0])
+        scores, roles = tally.image[np.ix_(chosen, judges)], tally.roles[chosen].astype(str)
+        detectors, seeds = [experiment.detectors[n] for n in judges], [run.draw.seed for run in runs]
+        return cls(detectors, seeds, scores, roles, experiment.dataset.anomalous, dataset, backbone, protocol)
 
     def asked(self, shown: Sequence[Detector]) -> Iterator[tuple[Detector, dict[str, Any]]]:
         """Those detectors of ``shown`` that were run, and the columns that say whose a row is."""
         for detector in shown:
             if detector in self.detectors:
-                yield detector, {"dataset": self.dataset, "backbone": self.backbone, **detector.row()}
+                run = {"dataset": self.dataset, "backbone": self.backbone, "protocol": self.protocol}
+                yield detector, {**run, **detector.row()}
 
     def of(self, detector: Detector, role: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each seed: a detector's scores of the images with a role, and which of them are anomalous."""
@@ -81,8 +86,8 @@ def clamp_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
     """Image AUROC of raw and of clamped scores, by seed, for those detectors ``shown`` that judged validation
     images too.
 
-    Columns: dataset, backbone, the detector's, seed, ``raw``, ``clamped``, ``tied`` (the part of the test
-    images that the clamp sets to 0 or 1).
+    Columns: dataset, backbone, protocol, the detector's, seed, ``raw``, ``clamped``, ``tied`` (the part of
+    the test images that the clamp sets to 0 or 1).
     """
     rows = []
     for detector, where in run.asked(shown):
@@ -100,8 +105,8 @@ def clamp_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
 def histogram_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame:
     """Histograms of the test images' scores over all seeds, of the detectors ``shown``.
 
-    Columns: dataset, backbone, the detector's, ``label``, ``low``, ``high``, ``count``. The bins of a
-    detector are of equal width, from its lowest score to its highest.
+    Columns: dataset, backbone, protocol, the detector's, ``label``, ``low``, ``high``, ``count``. The bins of
+    a detector are of equal width, from its lowest score to its highest.
     """
     rows = []
     for detector, where in run.asked(shown):
@@ -112,30 +117,4 @@ def histogram_frame(run: ImageScores, shown: Sequence[Detector]) -> pd.DataFrame
             counts, _ = np.histogram(scores[chosen], edges)
             for low, high, count in zip(edges, edges[1:], counts, strict=False):
                 rows.append({**where, "label": label, "low": low, "high": high, "count": int(count)})
-    return pd.DataFrame(rows)
-
-
-def area_frame(
-    run: ImageScores, shown: Sequence[Detector], areas: Float[np.ndarray, " image"], groups: int = 4
-) -> pd.DataFrame:
-    """Image AUROC by the size of the target, by seed, for the detectors ``shown``.
-
-    The anomalous test images of all seeds are divided by area into ``groups`` of equally many; each group
-    stands against all normal test images of its seed. Columns: dataset, backbone, the detector's, seed,
-    ``group`` (0 has the smallest targets), ``low``, ``high`` (its least and largest area), ``auroc``.
-    ``areas`` are those of the targets of each image, as a part of the image; 0 where there is none.
-    """
-    judged = run.anomalous & (run.roles == "test").any(0)
-    edges = np.quantile(areas[judged], np.linspace(0, 1, groups + 1))
-    group_of = np.clip(np.searchsorted(edges, areas, side="right") - 1, 0, groups - 1)
-    rows = []
-    for detector, where in run.asked(shown):
-        scores = run.scores[:, run.detectors.index(detector)]
-        for seed, of_seed, roles in zip(run.seeds, scores, run.roles, strict=True):
-            for group in range(groups):
-                members = (roles == "test") & (~run.anomalous | (group_of == group))
-                if run.anomalous[members].any():
-                    auroc = image_metrics(of_seed[members], run.anomalous[members])["auroc"]
-                    sizes = {"group": group, "low": edges[group], "high": edges[group + 1], "auroc": auroc}
-                    rows.append({**where, "seed": seed, **sizes})
     return pd.DataFrame(rows)

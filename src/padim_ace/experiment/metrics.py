@@ -6,6 +6,7 @@ A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,35 +78,24 @@ class Histogram:
 
     def update(self, scores: Float[Tensor, "image row column"], truth: Truth) -> None:
         """Add pixels: ``scores`` the higher the more anomalous, ``truth`` of the same images."""
-        self._finite &= torch.isfinite(scores).all()
-        key = _linear_key(scores) if self.bounded else _floating_key(scores)
-        if scores.device.type == "cpu":
-            self._count_on_cpu(key, truth)
-        else:
-            self._count_on_device(key, truth)
-        self.regions += int(truth.regions_of.sum())
+        count([self], scores, [truth])
 
-    def _count_on_device(self, key: Tensor, truth: Truth) -> None:
-        """Without asking the device for a value, which would make the host wait."""
-        index = key.flatten().long() + BINS // 2
-        masks = truth.masks.flatten()
-        self.positive.index_add_(0, index, masks.long())
-        self.negative.index_add_(0, index, (~masks).long())
-        self.overlap.index_add_(0, index, truth.weights.flatten().double())
-
-    def _count_on_cpu(self, key: Tensor, truth: Truth) -> None:
-        """OpenCV counts 16-bit values seven times as fast as ``bincount``; it takes them for unsigned."""
-        unsigned = key.numpy().view(np.uint16).reshape(1, -1)
-        counts = cv2.calcHist([unsigned], [0], None, [BINS], [0, BINS]).ravel()
-        every = torch.from_numpy(np.roll(counts, BINS // 2)).long()
-        places, weights = truth.positives
-        if len(places):
+    def _add(self, key: Tensor, every: Int[Tensor, " bin"], truth: Truth) -> None:
+        """Add pixels by their bins; ``every`` counts them all."""
+        if _on_cpu(key):
+            places, weights = truth.positives
             found = key.flatten()[places].long() + BINS // 2
             positive = torch.bincount(found, minlength=BINS)
-            self.positive += positive
-            every -= positive
-            self.overlap += torch.bincount(found, weights=weights, minlength=BINS)
-        self.negative += every
+            overlap = torch.bincount(found, weights=weights, minlength=BINS)
+        else:  # without asking the device for a value, which would make the host wait
+            index = key.flatten().long() + BINS // 2
+            positive, overlap = torch.zeros_like(self.positive), torch.zeros_like(self.overlap)
+            positive.index_add_(0, index, truth.masks.flatten().long())
+            overlap.index_add_(0, index, truth.weights.flatten().double())
+        self.positive += positive
+        self.negative += every - positive
+        self.overlap += overlap
+        self.regions += int(truth.regions_of.sum())
 
     def thresholds(self) -> Float[np.ndarray, " bin"]:
         """The lowest score of each bin, from the highest bin down."""
@@ -146,6 +136,28 @@ class Histogram:
         return float(self.thresholds()[best_f1(*self.curve())[1]])
 
 
+def count(
+    histograms: Sequence[Histogram], scores: Float[Tensor, "image row column"], truths: Sequence[Truth]
+) -> None:
+    """Add the same pixels to histograms of one kind, each by a truth of its own; all are counted once."""
+    finite = torch.isfinite(scores.sum())  # many times as fast as asking each pixel
+    key = _linear_key(scores) if histograms[0].bounded else _floating_key(scores)
+    if _on_cpu(key):  # OpenCV counts 16-bit values seven times as fast as ``bincount``
+        unsigned = key.numpy().view(np.uint16).reshape(1, -1)  # which is what it takes them for
+        counts = cv2.calcHist([unsigned], [0], None, [BINS], [0, BINS]).ravel()
+        every = torch.from_numpy(np.roll(counts, BINS // 2)).long()
+    else:
+        index = key.flatten().long() + BINS // 2
+        every = torch.zeros_like(histograms[0].positive).index_add_(0, index, torch.ones_like(index))
+    for histogram, truth in zip(histograms, truths, strict=True):
+        histogram._finite &= finite
+        histogram._add(key, every, truth)
+
+
+def _on_cpu(key: Tensor) -> bool:
+    return key.device.type == "cpu"
+
+
 _STEPS = BINS / 2 - 0.01
 """Bins per unit of a bounded score."""
 _DROPPED = 14
@@ -156,13 +168,13 @@ _SMALLEST = (127 - 32) << 9
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores in [-1, 1], as int16 around zero."""
-    return (scores.clamp(-1, 1) * _STEPS).to(torch.int16)  # smoothing overshoots by a rounding
+    return scores.clamp(-1, 1).mul_(_STEPS).to(torch.int16)  # smoothing overshoots by a rounding
 
 
 def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
     """The bin of scores of any size, as int16 around zero."""
-    size = (scores.abs().contiguous().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
-    return torch.where(scores < 0, -size, size).to(torch.int16)
+    size = (scores.abs().view(torch.int32) >> _DROPPED).sub_(_SMALLEST).clamp_(0, BINS // 2 - 1)
+    return size.copysign(scores).to(torch.int16)
 
 
 Curve = Float[np.ndarray, " threshold"]

@@ -17,25 +17,27 @@ import pandas as pd
 from data_prep.errors import DataError
 from data_prep.files import write_atomic
 from padim_ace.detect.registry import BACKGROUNDS, COVARIANCES
+from padim_ace.experiment.protocols import ARMS, PROTOCOLS
 
-NAMES = ("detector", "background", "covariance", "signature", "convention")
+NAMES = ("detector", "background", "covariance", "signature", "convention", "channels", "smoothing")
 """The columns that name a detector."""
-KEY = ("dataset", "backbone", *NAMES, "seed", "level", "metric")
+KEY = ("dataset", "backbone", "protocol", *NAMES, "seed", "level", "metric")
 SCORES = (*KEY, "value")
 """The columns of ``scores.csv``."""
 JOINED = {
     "not_run.csv": "what could not be run and why",
     "supervision.csv": "signatures of few images",
-    "selection.csv": "how many patches to mine and dimensions to keep",
+    "validation.csv": "what the validation images say of the recommended detector and of changes to it",
+    "classes.csv": "which class the anomalous images are taken for",
     "clamp.csv": "image AUROC of clamped scores",
     "histograms.csv": "histograms of image scores",
-    "areas.csv": "image AUROC by the size of the target",
 }
 """The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {
+    "protocol": {*PROTOCOLS, *ARMS},
     "background": {"", *BACKGROUNDS},
     "covariance": {"", *COVARIANCES},
-    "level": {"image", "pixel"},
+    "level": {"image", "pixel", "vehicle"},
     "metric": {"auroc", "ap", "aupro", "f1"},
 }
 
@@ -57,9 +59,14 @@ def write_scores(frame: pd.DataFrame, path: Path | str) -> None:
 def read_scores(path: Path | str) -> pd.DataFrame:
     """Read a scores table: words as strings (empty where a column does not apply), seed whole, value float.
 
+    Of a folder, ``scores.csv`` with the rows of the slow rivals, where they were run (``rivals.csv``).
+
     Raises:
         DataError: if the file does not exist, its header is not :data:`SCORES`, or a row breaks the format.
     """
+    if Path(path).is_dir():
+        rivals = Path(path) / "rivals.csv"
+        return merge_scores([Path(path) / "scores.csv", *([rivals] if rivals.is_file() else [])])
     frame = read_csv(path)
     if tuple(frame.columns) != SCORES:
         found = ",".join(frame.columns)

@@ -10,6 +10,9 @@ Mahalanobis's. Two backgrounds:
   factorisation per image, where a covariance for each pixel would be 65,536 of them.
 - shared (:func:`shared_rx`): mean and covariance of the neighbourhoods of all training normals.
 
+Beside it stands the two-parameter CA-CFAR (:func:`cfar`), which looks at the pixel alone, against the mean
+and the standard deviation of the same ring.
+
 The ring's mean is a linear map of the image, so the local residual of a neighbourhood is the neighbourhood of
 a residual *image*: subtract, unfold, one Cholesky factor, one triangular solve.
 """
@@ -118,6 +121,16 @@ def local_rx(
     zero = torch.zeros(NEIGHBOURHOOD**2, device=images.device)
     backgrounds = [GreyBackground.of(zero, second) for second in products(vectors)[1]]
     return torch.stack([b.distance(z) for b, z in zip(backgrounds, vectors, strict=True)]).view_as(images)
+
+
+def cfar(
+    images: Float[Tensor, "batch row column"], guard: int = GUARD, outer: int = OUTER
+) -> Float[Tensor, "batch row column"]:
+    """How far a pixel is above its ring's mean, in the ring's standard deviations."""
+    levels = images.double()  # a variance is a small difference of squares
+    mean = ring_mean(levels, guard, outer)
+    variance = (ring_mean(levels.square(), guard, outer) - mean.square()).clamp_min(0)
+    return ((levels - mean) / (variance + QUANTISATION).sqrt()).to(images)
 
 
 def shared_rx(

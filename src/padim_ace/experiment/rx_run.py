@@ -1,8 +1,8 @@
-"""RX on a prepared dataset, with the splits and metrics of all other detectors."""
+"""RX and CFAR on a prepared dataset, with the splits and metrics of all other detectors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,33 +14,41 @@ from padim_ace.experiment import rx
 from padim_ace.experiment.dataset import PreparedDataset, batches
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
+
+DETECTORS = [(name, smoothing) for smoothing in (4.0, 2.0) for name in ("rx", "rx_shared", "cfar")]
+"""RX against the local background and the training normals', and CFAR, each with PaDiM's smoothing and with
+that of the recommended detector."""
 
 
 def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
-    """RX against the local background (detector 0) and against the training normals' (detector 1)."""
-    tally = Tally(dataset, settings.seeds, [False, False], settings.device)
+    """All :data:`DETECTORS`, by their numbers."""
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * len(DETECTORS), settings.device)
     backgrounds = _grey_backgrounds(dataset, settings, tally)
-    rows, columns = (smoothing_matrix(n, n).to(settings.device) for n in settings.image_size)
-    for index, images, truth in _grey(
-        dataset, settings, tally.with_role("test"), "RX, score", dataset.has_masks
-    ):
-        near = anomaly_map(rx.local_rx(images), rows, columns)
+    smoothing = {
+        sigma: [smoothing_matrix(n, n, sigma).to(settings.device) for n in settings.image_size]
+        for _, sigma in DETECTORS
+    }
+    test = tally.with_role("test")
+    for index, images, truths in _grey(dataset, settings, test, "RX, score", dataset.levels):
+        alike = {"rx": rx.local_rx(images), "cfar": rx.cfar(images)}  # for all draws
+        smooth = {key: anomaly_map(alike[key[0]], *smoothing[key[1]]) for key in DETECTORS if key[0] in alike}
         vectors = rx.neighbourhoods(images)
         for number, background in enumerate(backgrounds):
             chosen = tally.members(number, index)
             if not len(chosen):
                 continue
             distances = rx.shared_rx((vectors[i] for i in chosen), background, settings.image_size)
-            far = anomaly_map(distances, rows, columns)
-            judged = truth.select(chosen) if truth is not None else None
-            tally.add((number, 0, "test"), index[chosen], near[chosen], judged)
-            tally.add((number, 1, "test"), index[chosen], far, judged)
+            judged = {level: truth.select(chosen) for level, truth in truths.items()}
+            for detector, key in enumerate(DETECTORS):
+                maps = smooth[key][chosen] if key in smooth else anomaly_map(distances, *smoothing[key[1]])
+                tally.add((number, detector, "test"), index[chosen], maps, judged)
     return tally
 
 
 def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally) -> list[rx.GreyBackground]:
-    """The background of each seed's training normals, from one pass over all of them."""
+    """The background of each draw's training normals, from one pass over all of them."""
     train = tally.with_role("train")
     parts = [
         rx.products(rx.neighbourhoods(images)) for _, images, _ in _grey(dataset, settings, train, "RX, fit")
@@ -51,11 +59,11 @@ def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally
 
 
 def _grey(
-    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, masks: bool = False
-) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], Truth | None]]:
+    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, levels: Sequence[str] = ()
+) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], dict[str, Truth]]]:
     s = settings
     for batch in batches(
-        dataset, index, s.image_size, s.batch_size, what=what, masks=masks, workers=s.workers
+        dataset, index, s.image_size, s.batch_size, what=what, levels=levels, workers=s.workers
     ):
-        truth = Truth.of(batch.masks, s.device) if batch.masks is not None else None
-        yield batch.index, batch.images[:, 0].to(s.device), truth
+        truths = {level: Truth.of(masks, s.device) for level, masks in batch.masks.items()}
+        yield batch.index, batch.images[:, 0].to(s.device), truths

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import torch
 from jaxtyping import Float
@@ -27,7 +26,7 @@ class SignatureSet:
     mean_unnormalised: Embedding | None = None
     """The same without the backbone's normalisation."""
     pooled: Mapping[tuple, list[Tensor]] = field(default_factory=dict)
-    """Whitened signatures, the same at all places, by background and :attr:`Detector.pool`."""
+    """Whitened signatures, the same at all places, by :attr:`Detector.space` and :attr:`Detector.pool`."""
 
 
 @dataclass
@@ -36,14 +35,14 @@ class _Group:
 
     prepared: Prepared
     columns: dict[int, int]
-    """By the number of a detector, the first direction of its signature."""
+    """By the number of a detector, the column of its signature."""
 
 
 @dataclass
 class _Shared:
-    """Detectors that share a background and an inner product."""
+    """Detectors that share a background, channels and an inner product."""
 
-    background: str
+    space: tuple[str, str]
     product: InnerProduct
     distances: list[int]
     """Numbers of the detectors without a signature."""
@@ -56,15 +55,24 @@ class Scorer:
     def __init__(
         self,
         detectors: Sequence[Detector],
-        backgrounds: Mapping[str, Background],
+        backgrounds: Mapping[tuple[str, str], Background],
         signatures: SignatureSet | None,
         *,
-        shape: Shape,
+        places: tuple[int, ...],
         raster: Tensor,
         seed: int,
         conventions: Mapping[str, Convention] = CENTRED,
     ) -> None:
-        """Prepare the signatures; ``raster`` is the embedder's, ``seed`` that of the feature subset.
+        """Prepare the signatures.
+
+        Args:
+            detectors: whose scores are wanted.
+            backgrounds: by :attr:`Detector.space`.
+            signatures: None, if no detector has one.
+            places: patches of each stage, coarse to fine.
+            raster: the embedder's.
+            seed: of the feature subset.
+            conventions: by name.
 
         Raises:
             ValueError: if a detector needs a signature and there is none.
@@ -76,17 +84,18 @@ class Scorer:
         self._plan: list[_Shared] = []
         sharing: dict[tuple, list[int]] = {}
         for number, d in enumerate(self.detectors):
-            key = (d.background, d.covariance, self._convention(d).shares(d.covariance))
+            key = (d.space, d.covariance, self._convention(d).shares(d.covariance))
             sharing.setdefault(key, []).append(number)
-        for (kind, covariance, _), numbers in sharing.items():
+        for (space, covariance, _), numbers in sharing.items():
             targeted = {n: self.detectors[n] for n in numbers if self.detectors[n].has_signature}
             if targeted and signatures is None:
                 name = self.detectors[min(targeted)].statistic
                 raise ValueError(f"{name}: expected a target signature, found none; give anomalous images")
             convention = self._convention(self.detectors[numbers[0]])
-            product = convention.inner_product(backgrounds[kind], covariance, shape)
+            features = tuple(mean.shape[-1] for mean in backgrounds[space].mean)
+            product = convention.inner_product(backgrounds[space], covariance, Shape(places, features))
             groups = list(self._prepared(targeted, product, raster, seed))
-            self._plan.append(_Shared(kind, product, [n for n in numbers if n not in targeted], groups))
+            self._plan.append(_Shared(space, product, [n for n in numbers if n not in targeted], groups))
 
     def _convention(self, detector: Detector) -> Convention:
         return self._conventions[detector.convention] if detector.has_signature else CENTRED["centred"]
@@ -99,14 +108,13 @@ class Scorer:
 
         A signature that several detectors use is prepared once.
         """
-        pools = {n: (d.background, *d.pool) for n, d in detectors.items() if d.pooled}
+        pools = {n: (*d.space, *d.pool) for n, d in detectors.items() if d.pooled}
         if pools:
             assert isinstance(product, Full) and self._signatures is not None
             parts = {pool: self._signatures.pooled[pool] for pool in pools.values()}
-            ends = accumulate((part[0].shape[1] for part in parts.values()), initial=0)
-            first = dict(zip(parts, ends, strict=False))
             prepared = product.prepare_whitened(side_by_side([*parts.values()]))
-            yield _Group(prepared, {n: first[pool] for n, pool in pools.items()})
+            columns = {pool: column for column, pool in enumerate(parts)}
+            yield _Group(prepared, {n: columns[pool] for n, pool in pools.items()})
         means = {n: self._mean(d, raster, seed) for n, d in detectors.items() if not d.pooled}
         plain = {n: mean for n, mean in means.items() if not isinstance(mean, Tensor)}
         fine = {n: mean for n, mean in means.items() if isinstance(mean, Tensor)}
@@ -123,24 +131,24 @@ class Scorer:
         convention = self._convention(detector)
         mean = self._signatures.mean if convention.normalised else self._signatures.mean_unnormalised
         assert mean is not None
-        return convention.signature(mean, self.backgrounds[detector.background], raster, seed)
+        background = self.backgrounds[detector.space]
+        return convention.signature(background.narrow(mean), background, raster, seed)
 
     def score(self, embedding: Embedding) -> Float[Tensor, "detector place image"]:
         """Patch scores of every detector, places in block order."""
         scores: list[Tensor] = [torch.empty(0)] * len(self.detectors)
-        kinds = {shared.background for shared in self._plan}
-        centred = {kind: self.backgrounds[kind].centre(embedding) for kind in kinds}
+        used = {shared.space: self.backgrounds[shared.space] for shared in self._plan}
+        centred = {space: of.centre(of.narrow(embedding)) for space, of in used.items()}
         for shared in self._plan:
             energy, projections = shared.product.measure(
-                centred[shared.background], [group.prepared for group in shared.groups]
+                centred[shared.space], [group.prepared for group in shared.groups]
             )
-            samples = self.backgrounds[shared.background].samples
+            samples = self.backgrounds[shared.space].samples
             for number in shared.distances:
                 scores[number] = patch_scores(self.detectors[number], None, energy, None, samples)
             for group, projection in zip(shared.groups, projections, strict=True):
                 for number, column in group.columns.items():
                     detector = self.detectors[number]
-                    along = projection[..., column : column + detector.spanned]
                     length = group.prepared.energy[:, column, None]
-                    scores[number] = patch_scores(detector, along, energy, length, samples)
+                    scores[number] = patch_scores(detector, projection[..., column], energy, length, samples)
         return torch.stack(scores)

@@ -1,4 +1,4 @@
-"""The pass over the anomalous images that makes every signature of every seed."""
+"""The pass over the anomalous images that makes every signature of every draw."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch import Tensor
 from padim_ace.detect.background import Background, Moments
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import FeatureSubset
-from padim_ace.detect.inner_products import Full
+from padim_ace.detect.inner_products import Full, Shape
 from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import SIGNATURES
 from padim_ace.detect.signature import MeanSignature, as_embedding
 from padim_ace.experiment.convention import Convention
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
+from padim_ace.experiment.protocols import Draw
 from padim_ace.experiment.scorer import SignatureSet
 
 CLUTTER_IMAGES = 256
@@ -27,104 +28,131 @@ CLUTTER_IMAGES = 256
 
 
 @dataclass
-class SeedRun:
-    """What one seed decides and gathers."""
+class DrawRun:
+    """What one draw decides and gathers."""
 
-    seed: int
+    draw: Draw
+    detectors: list[Detector]
+    """Those that are judged in it."""
     roles: np.ndarray
     subset: FeatureSubset
     moments: Moments = field(default_factory=Moments)
-    backgrounds: dict[str, Background] = field(default_factory=dict)
+    backgrounds: dict[tuple[str, str], Background] = field(default_factory=dict)
+    """By :attr:`Detector.space`."""
     signatures: SignatureSet | None = None
 
+    def of(self, background: str, channels: str) -> list[Detector]:
+        """The detectors that measure from one background."""
+        return [d for d in self.detectors if d.space == (background, channels)]
+
+    def members(self, role: str, index: np.ndarray) -> Int[np.ndarray, " chosen"]:
+        """Which of the images ``index`` have a role, as places in ``index``."""
+        return np.flatnonzero(self.roles[index] == role)
+
     def chosen(self, embedding: Embedding, places: Int[np.ndarray, " chosen"]) -> list[Tensor]:
-        """This seed's features of the images at some places of a batch."""
+        """This draw's features of the images at some places of a batch."""
         return self.subset.select(embedding, torch.from_numpy(places).to(embedding[0].device))
 
 
 class _Gathering:
-    """What the signatures of one seed are made of."""
+    """What the signatures of one draw are made of."""
 
-    def __init__(self, seed: SeedRun, detectors: Sequence[Detector], images: ImageEmbeddings) -> None:
-        self.seed = seed
-        self.mean, self.unnormalised = MeanSignature(), MeanSignature()
-        self.shape = images.embedder.shape(seed.subset)
-        kinds = seed.backgrounds
-        self.pools = {kind: Pool([d for d in detectors if d.background == kind]) for kind in kinds}
-        self.products = {kind: Full(b.whitening, self.shape) for kind, b in seed.backgrounds.items()}
-        ranks = np.full(len(seed.roles), len(seed.roles))
-        index = np.flatnonzero(seed.roles == "signature")
-        ranks[np.random.default_rng(seed.seed).permutation(index)] = np.arange(len(index))
+    def __init__(self, run: DrawRun, images: ImageEmbeddings, conventions: Mapping[str, Convention]) -> None:
+        self.run = run
+        targeted = [d for d in run.detectors if d.has_signature]
+        self.masks = any(SIGNATURES[d.signature].supervision == "masks" for d in targeted)
+        self.mean = MeanSignature()
+        plain = all(conventions[d.convention].normalised for d in targeted)
+        self.unnormalised = None if plain else MeanSignature()
+        places = images.embedder.shape(run.subset).places
+        self.pools = {space: Pool([d for d in targeted if d.space == space]) for space in run.backgrounds}
+        self.shapes = {
+            space: Shape(places, tuple(mean.shape[-1] for mean in background.mean))
+            for space, background in run.backgrounds.items()
+        }
+        ranks = np.full(len(run.roles), len(run.roles))
+        index = np.flatnonzero(run.roles == "signature")
+        ranks[np.random.default_rng(run.draw.seed).permutation(index)] = np.arange(len(index))
         self.ranks = torch.from_numpy(ranks).float()
-        """The order in which the seed is given signature images, where a detector gets only a few."""
+        """The order in which signature images are given, where a detector gets only a few."""
 
-    def white(self, kind: str, embedding: Embedding) -> Embedding:
-        """An embedding as the background of a kind whitens it."""
-        return self.products[kind].whiten(self.seed.backgrounds[kind].centre(embedding))
+    def white(self, space: tuple[str, str], embedding: Embedding) -> Embedding:
+        """An embedding as the background of a space whitens it."""
+        background = self.run.backgrounds[space]
+        product = Full(background.whitening, self.shapes[space])
+        return product.whiten(background.centre(background.narrow(embedding)))
 
-    def found(self, unnormalised: bool) -> SignatureSet:
+    def found(self) -> SignatureSet:
         """The signatures."""
         return SignatureSet(
             self.mean.mean(),
-            self.unnormalised.mean() if unnormalised else None,
+            self.unnormalised.mean() if self.unnormalised else None,
             {
-                (kind, *pool): as_embedding(directions, self.shape.features)
-                for kind, gathered in self.pools.items()
-                for pool, directions in gathered.signatures().items()
+                (*space, *pool): as_embedding(direction, self.shapes[space].features)
+                for space, gathered in self.pools.items()
+                for pool, direction in gathered.signatures(self.run.backgrounds[space].samples).items()
             },
         )
 
 
 def find_signatures(
     images: ImageEmbeddings,
-    seeds: Sequence[SeedRun],
-    detectors: Sequence[Detector],
+    runs: Sequence[DrawRun],
     conventions: Mapping[str, Convention],
-) -> list[SignatureSet]:
-    """The signatures of each seed. Signature images are the same for all seeds; the features are not."""
-    masks = any(d.has_signature and SIGNATURES[d.signature].supervision == "masks" for d in detectors)
-    unnormalised = any(d.has_signature and not conventions[d.convention].normalised for d in detectors)
-    gathered = [_Gathering(seed, detectors, images) for seed in seeds]
-    index = np.flatnonzero(np.any([seed.roles == "signature" for seed in seeds], axis=0))
-    for batch, embedding in images.batches(index, "signature", masks):
-        covered = images.embedder.covered(batch.masks) if batch.masks is not None else None
-        for of_seed in gathered:
-            chosen = of_seed.seed.subset.select(embedding)
-            of_seed.mean.update(chosen)
-            rank = of_seed.ranks[torch.from_numpy(batch.index)].to(images.device)
-            for kind, pool in of_seed.pools.items():
-                if pool.needed:
-                    pool.add(of_seed.white(kind, chosen), covered, rank)
-        if unnormalised:
+    wanted: Bool[np.ndarray, " image"],
+) -> list[SignatureSet | None]:
+    """The signatures of each draw, none where no detector needs one; the embeddings of images that are
+    ``wanted`` again are kept."""
+    gathered = {
+        number: _Gathering(run, images, conventions)
+        for number, run in enumerate(runs)
+        if any(d.has_signature for d in run.detectors)
+    }
+    every = list(gathered.values())
+    index = np.flatnonzero(np.any([of.run.roles == "signature" for of in every], axis=0))
+    levels = ["pixel"] if any(of.masks for of in every) else []
+    for batch, embedding in images.batches(index, "signature", levels):
+        images.store.add(batch.index, embedding, wanted[batch.index])
+        covered = images.embedder.covered(batch.masks["pixel"]) if levels else None
+        for of in every:
+            members = of.run.members("signature", batch.index)
+            places = torch.from_numpy(members)
+            chosen = of.run.chosen(embedding, members)
+            of.mean.update(chosen)
+            rank = of.ranks[torch.from_numpy(batch.index[members])].to(images.device)
+            for space, pool in of.pools.items():
+                if pool.wanted and len(members):
+                    part = None if covered is None else covered[:, places.to(covered.device)]
+                    pool.add(of.white(space, chosen), part, rank)
+        raw = {of: of.unnormalised for of in every if of.unnormalised is not None}
+        if any(len(of.run.members("signature", batch.index)) for of in raw):
             embedding = images.compute(batch.images, normalise=False)
-            for of_seed in gathered:
-                of_seed.unnormalised.update(of_seed.seed.subset.select(embedding))
-    _add_clutter(images, gathered, detectors)
-    return [of_seed.found(unnormalised) for of_seed in gathered]
+            for of, mean in raw.items():
+                mean.update(of.run.chosen(embedding, of.run.members("signature", batch.index)))
+    _add_clutter(images, every)
+    return [gathered[number].found() if number in gathered else None for number in range(len(runs))]
 
 
-def _add_clutter(
-    images: ImageEmbeddings, gathered: Sequence[_Gathering], detectors: Sequence[Detector]
-) -> None:
+def _add_clutter(images: ImageEmbeddings, gathered: Sequence[_Gathering]) -> None:
     """Some of the normal images that train, for signatures that are held against clutter."""
-    members = clutter_images([of_seed.seed for of_seed in gathered], detectors)
+    members = clutter_images([of.run for of in gathered])
     for batch, embedding in images.batches(np.flatnonzero(members.any(0)), "clutter"):
-        for number, of_seed in enumerate(gathered):
-            chosen = of_seed.seed.chosen(embedding, np.flatnonzero(members[number, batch.index]))
-            for kind, pool in of_seed.pools.items():
-                if pool.contrasts:
-                    pool.add_clutter(of_seed.white(kind, chosen))
+        for number, of in enumerate(gathered):
+            chosen = of.run.chosen(embedding, np.flatnonzero(members[number, batch.index]))
+            for space, pool in of.pools.items():
+                if pool.learns:
+                    pool.add_clutter(of.white(space, chosen))
 
 
-def clutter_images(seeds: Sequence[SeedRun], detectors: Sequence[Detector]) -> Bool[np.ndarray, "seed image"]:
-    """Which normal images each seed looks for clutter in; none if no detector does.
+def clutter_images(runs: Sequence[DrawRun]) -> Bool[np.ndarray, "draw image"]:
+    """Which normal images each draw looks for clutter in; none if no detector does.
 
-    They are the first that train, in an order that seeds share, so that few images serve all.
+    They are the first that train, in an order that draws share, so that few images serve all.
     """
-    images = len(seeds[0].roles)
-    members = np.zeros((len(seeds), images), bool)
-    if Pool(detectors).contrasts:
-        order = np.random.default_rng(0).permutation(images)
-        for number, seed in enumerate(seeds):
-            members[number, order[seed.roles[order] == "train"][:CLUTTER_IMAGES]] = True
+    images = len(runs[0].roles)
+    members = np.zeros((len(runs), images), bool)
+    order = np.random.default_rng(0).permutation(images)
+    for number, run in enumerate(runs):
+        if Pool(run.detectors).learns:
+            members[number, order[run.members("train", order)][:CLUTTER_IMAGES]] = True
     return members

@@ -1,4 +1,4 @@
-"""What detectors are measured by: image scores and histograms of pixels, for every seed and detector."""
+"""What detectors are measured by: image scores and histograms of pixels, for every draw and detector."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from padim_ace.detect.maps import image_score
-from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
+from padim_ace.experiment.dataset import LEVELS, PreparedDataset
+from padim_ace.experiment.metrics import Histogram, Truth, count, image_metrics
+from padim_ace.experiment.protocols import Draw
 
 
 class Tally:
@@ -21,52 +22,56 @@ class Tally:
     def __init__(
         self,
         dataset: PreparedDataset,
-        seeds: Sequence[int],
+        draws: Sequence[Draw],
         bounded: Sequence[bool],
         device: torch.device | str = "cpu",
     ) -> None:
         """Draw the images' roles; ``bounded`` says of each detector whether its scores lie in [-1, 1]."""
-        self.dataset, self.seeds, self.bounded, self.device = dataset, seeds, bounded, device
-        self.roles: Shaped[np.ndarray, "seed image"] = np.stack([dataset.draw_roles(seed) for seed in seeds])
-        self._image = torch.full((len(seeds), len(bounded), len(dataset)), torch.nan, device=device)
-        self.pixel: dict[tuple[int, int, str], Histogram] = {}
-        """By (number of the seed, number of the detector, role)."""
+        self.dataset, self.draws, self.bounded, self.device = dataset, draws, bounded, device
+        roles = [dataset.draw_roles(draw.seed, draw.protocol) for draw in draws]
+        self.roles: Shaped[np.ndarray, "draw image"] = np.stack(roles)
+        self._image = torch.full((len(draws), len(bounded), len(dataset)), torch.nan, device=device)
+        self._judged: set[tuple[int, int, str]] = set()
+        self.pixel: dict[tuple[int, int, str, str], Histogram] = {}
+        """By (number of the draw, number of the detector, role, level of the truth)."""
 
     @property
-    def image(self) -> Float[np.ndarray, "seed detector image"]:
+    def image(self) -> Float[np.ndarray, "draw detector image"]:
         """Image scores, NaN where a detector was not asked about an image."""
         return self._image.cpu().numpy()
 
     def with_role(self, *roles: str) -> Int[np.ndarray, " image"]:
-        """The images that have one of ``roles`` in any seed."""
+        """The images that have one of ``roles`` in any draw."""
         return np.flatnonzero(np.isin(self.roles, roles).any(0))
 
-    def members(self, seed: int, index: np.ndarray, role: str = "test") -> Int[np.ndarray, " chosen"]:
-        """Which of the images ``index`` have a role in the seed of this number, as places in ``index``."""
-        return np.flatnonzero(self.roles[seed][index] == role)
+    def members(self, draw: int, index: np.ndarray, role: str = "test") -> Int[np.ndarray, " chosen"]:
+        """Which of the images ``index`` have a role in the draw of this number, as places in ``index``."""
+        return np.flatnonzero(self.roles[draw][index] == role)
 
     def add(
         self,
         key: tuple[int, int, str],
         index: Int[np.ndarray, " image"],
         maps: Float[Tensor, "image row column"],
-        truth: Truth | None,
+        truths: Mapping[str, Truth],
         scores: Float[Tensor, " image"] | None = None,
     ) -> None:
-        """Add the maps of the images ``index``, by number of the seed, number of the detector, and role.
+        """Add the maps of the images ``index``, by number of the draw, number of the detector, and role.
 
-        Pixels are judged where there is a ``truth``. Image scores are by default the maxima of the maps.
+        Pixels are judged by ``truths``, by their levels. Image scores are by default the maxima of the maps.
         """
-        seed, detector, _ = key
+        draw, detector, _ = key
+        self._judged.add(key)
         rows = torch.from_numpy(index).to(self._image.device)
-        self._image[seed, detector, rows] = (image_score(maps) if scores is None else scores).float()
-        if truth is not None:
-            if key not in self.pixel:
-                self.pixel[key] = Histogram(self.bounded[detector], self.device)
-            self.pixel[key].update(maps, truth)
+        self._image[draw, detector, rows] = (image_score(maps) if scores is None else scores).float()
+        keys = [(*key, level) for level in truths]
+        for new in set(keys) - self.pixel.keys():
+            self.pixel[new] = Histogram(self.bounded[detector], self.device)
+        if keys:
+            count([self.pixel[k] for k in keys], maps, [*truths.values()])
 
-    def frame(self, names: Sequence[Mapping[str, object]], **where: str) -> pd.DataFrame:
-        """The test metrics, a row for each seed, detector, level and metric.
+    def frame(self, names: Sequence[Mapping[str, object]], role: str = "test", **where: str) -> pd.DataFrame:
+        """The metrics of the images of a role, a row for each draw, detector judged in it, level and metric.
 
         ``names`` are the columns that name each detector, ``where`` those that all rows have in common.
 
@@ -75,16 +80,16 @@ class Tally:
         """
         rows = []
         image, anomalous = self.image, self.dataset.anomalous
-        for s, seed in enumerate(self.seeds):
-            test = self.roles[s] == "test"
-            for d, name in enumerate(names):
-                try:
-                    levels = {"image": image_metrics(image[s, d, test], anomalous[test])}
-                    if (s, d, "test") in self.pixel:
-                        levels["pixel"] = self.pixel[s, d, "test"].metrics()
-                except ValueError as error:
-                    raise ValueError(f"{' '.join(map(str, name.values()))}, seed {seed}: {error}") from error
-                for level, metrics in levels.items():
-                    shared = {**where, "seed": seed, "level": level, **name}
-                    rows += [{**shared, "metric": m, "value": value} for m, value in metrics.items()]
+        for key in sorted(key for key in self._judged if key[2] == role):
+            draw, name, judged = self.draws[key[0]], names[key[1]], self.roles[key[0]] == role
+            try:
+                levels = {"image": image_metrics(image[key[0], key[1], judged], anomalous[judged])}
+                pixels = {level: self.pixel.get((*key, level)) for level in LEVELS}
+                levels |= {level: found.metrics() for level, found in pixels.items() if found}
+            except ValueError as error:
+                said = f"{' '.join(map(str, name.values()))}, {draw.protocol}, seed {draw.seed}: {error}"
+                raise ValueError(said) from error
+            for level, metrics in levels.items():
+                shared = {**where, "protocol": draw.protocol, "seed": draw.seed, "level": level, **name}
+                rows += [{**shared, "metric": m, "value": value} for m, value in metrics.items()]
         return pd.DataFrame(rows)

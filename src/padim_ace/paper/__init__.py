@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "published_code": ["CONVENTIONS", "DEVIATIONS", "Deviating", "scramble"],
         "published": ["read_published", "verdict"],
-        "detectors": ["CANDIDATES", "DETECTORS", "PADIM_ACE", "READINGS", "VALIDATED"],
+        "detectors": ["DETECTORS", "PADIM_ACE", "READINGS", "VALIDATED"],
     },
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.registry import SIGNATURES
+from padim_ace.experiment.protocols import ARMS
 from padim_ace.paper.published import READING_TITLES
 
 PADIM_ACE = Detector()
@@ -31,34 +32,36 @@ DEVIATIONS: list[Detector] = [
 ]
 """Each deviation of the published code switched alone."""
 
-ACE_MASKED = Detector(signature="masked")
-GLRT_SUBSPACE = Detector("glrt", signature="subspace")
-"""Kelly's statistic with a target subspace, what localises best where images have labels and no masks."""
-_MINED = [Detector(signature="mined", patches=patches) for patches in (4, 16, 64, 256)]
-_SUBSPACE = [Detector(signature="subspace", dimensions=dimensions) for dimensions in (2, 4, 8, 16)]
-CANDIDATES: list[Detector] = [*_MINED, *_SUBSPACE]
-"""The validation images decide which of these numbers of patches and of dimensions are kept."""
-BEYOND: list[Detector] = [
-    replace(PADIM, background="shared"),
-    ACE_MASKED,
-    *_MINED,
-    Detector(signature="contrast"),
-    *_SUBSPACE,
-    *(Detector("glrt", signature=signature) for signature in ("masked", "mined", "contrast", "subspace")),
-    *(Detector(background="shared", signature=signature) for signature in ("masked", "mined")),
-]
-"""Signatures, backgrounds and statistics beyond the paper's."""
-SUPERVISION: list[Detector] = [Detector(signature="mined", images=images) for images in (1, 5, 20)]
-"""Signatures of few anomalous images."""
-DETECTORS: list[Detector] = [*TABLES, *DEVIATIONS, *BEYOND, *SUPERVISION]
-"""All that are run."""
-VALIDATED: list[Detector] = [*READINGS, *CANDIDATES, GLRT_SUBSPACE]
+SUPERVISION: list[Detector] = [replace(RECOMMENDED, images=images) for images in (1, 5, 20, 100)]
+"""The recommended detector where few images are known to be anomalous."""
+CHANGED: dict[str, Detector] = {
+    "as recommended": RECOMMENDED,
+    "MI-ACE signature": replace(RECOMMENDED, signature="miace"),
+    "masked signature": replace(RECOMMENDED, signature="masked"),
+    "Kelly's statistic": replace(RECOMMENDED, statistic="glrt"),
+    "ACE": replace(RECOMMENDED, statistic="ace"),
+    "no SAR channels": replace(RECOMMENDED, channels="network"),
+    "no grey levels": replace(RECOMMENDED, channels="without_grey"),
+    "no peak": replace(RECOMMENDED, channels="without_peak"),
+    "no power": replace(RECOMMENDED, channels="without_power"),
+    "smoothing of 1 px": replace(RECOMMENDED, smoothing=1.0),
+    "smoothing of 4 px": replace(RECOMMENDED, smoothing=4.0),
+    "shared background": replace(RECOMMENDED, background="shared"),
+}
+"""The recommended detector, and what it is with one thing changed."""
+LOGISTIC = replace(RECOMMENDED, statistic="linear", signature="logistic")
+"""Its equal in supervision: logistic regression on the same whitened patches."""
+PEERS: list[Detector] = [PADIM, replace(PADIM, smoothing=2.0), UNSUPERVISED, LOGISTIC]
+"""What the recommended detector is compared with, of this project's own."""
+DETECTORS: dict[str, list[Detector]] = {
+    "scenes": [*READINGS[:2], PADIM_ACE, *PEERS[1:], *CHANGED.values(), *SUPERVISION],
+    "paper": [*TABLES, *DEVIATIONS],
+    **dict.fromkeys(ARMS, [PADIM, PADIM_ACE]),
+}
+"""All that are run, by protocol; the example maps are of the first."""
+VALIDATED: list[Detector] = [*READINGS, *CHANGED.values()]
 """Those that judge the validation images too, for a choice, a threshold or the clamp."""
-SHOWN: list[Detector] = [*READINGS, ACE_MASKED]
-"""Those whose histograms of image scores are shown."""
-BY_AREA: list[Detector] = [PADIM, PADIM_ACE, ACE_MASKED, GLRT_SUBSPACE]
-"""Those that are asked about targets of different sizes."""
-EXAMPLES: dict[str, Detector] = {"padim": PADIM, "ace": PADIM_ACE, "subspace": GLRT_SUBSPACE}
+EXAMPLES: dict[str, Detector] = {"padim": PADIM, "ace": PADIM_ACE, "recommended": RECOMMENDED}
 """Those whose heat maps are shown."""
 
 

@@ -62,6 +62,7 @@ class Deviating(Convention):
         """With D1 and D2; D1 and D6 change an isotropic variance only, on which ACE does not depend."""
         wrong_way = "D1" in self.deviations
         if covariance == "full" and wrong_way:
+            assert background.covariance is not None
             return WrongWay(background.covariance, shape)
         if covariance == "diagonal" and "D2" in self.deviations:
             precision = column_energy(background.whitening, shape.places[-1])  # the diagonal of Σ⁻¹

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "summary": ["Summary", "gain", "select", "summarise"],
-        "html_tables": ["Cell", "provenance", "table"],
+        "html_tables": ["Cell", "provenance", "sources", "table"],
         "tables": ["compare", "table_settings"],
         "figures": ["show"],
     },

@@ -1,8 +1,8 @@
-"""Beyond the paper: which detector beats PaDiM, by how much, and with what supervision. All in percent."""
+"""Beyond the paper: the recommended detector beside its rivals, with scenes apart. All in percent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,213 +10,218 @@ from IPython.display import HTML
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from padim_ace.detect.detector import PADIM, Detector
-from padim_ace.detect.registry import BACKGROUNDS, SIGNATURES, STATISTICS
-from padim_ace.experiment.results import NAMES
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
+from padim_ace.experiment.baselines import BASELINES
+from padim_ace.paper.detectors import CHANGED, LOGISTIC, PADIM_ACE
 from padim_ace.report.figures import COLOURS, INK, STYLE, panels
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import Summary, gain, select, spread_text, summarise
-from padim_ace.report.titles import background_words, dataset_title
+from padim_ace.report.tables import row_of
+from padim_ace.report.titles import dataset_title
 
-Column = tuple[str, str, str]
-"""A dataset, a level and a metric."""
-AUROC: list[Column] = [
-    ("mstar", "image", "auroc"),
-    ("hrsid", "image", "auroc"),
-    ("hrsid", "pixel", "auroc"),
-    ("ssdd", "image", "auroc"),
-    ("ssdd", "pixel", "auroc"),
-]
-"""The columns of the paper's Table 1."""
-MARK = "\N{THIN SPACE}▲"
-
-
-def column_title(column: Sequence[str]) -> str:
-    """What a column is called; AUROC goes without saying."""
-    dataset, level, metric = column
-    metric = {"auroc": "", "ap": "AP", "aupro": "AUPRO"}[metric]
-    return f"{dataset_title(dataset)}, {metric or level}"
-
-
-def supervision(signature: str) -> str:
-    """What has to be known of the training images."""
-    return SIGNATURES[signature].supervision if signature else "normal images"
-
-
-def detectors(scores: pd.DataFrame) -> list[Detector]:
-    """The detectors of this chapter: with full covariance, as they are meant, whatever their signature."""
-    rows = scores.loc[
-        scores["detector"].isin(STATISTICS)
-        & (scores["covariance"] == "full")
-        & scores["convention"].isin(["", "centred"]),
-        list(NAMES),
-    ].drop_duplicates()
-    order = [*STATISTICS, "", *SIGNATURES, *BACKGROUNDS]
-    names = [Detector(*words) for words in rows.itertuples(index=False, name=None)]
-    return sorted(
-        names, key=lambda d: [order.index(word) for word in (d.statistic, d.signature, d.background)]
-    )
+Metric = tuple[str, str]
+"""A level and a metric."""
+METRICS: dict[Metric, str] = {
+    ("image", "auroc"): "Image AUROC",
+    ("image", "ap"): "Image AP",
+    ("pixel", "auroc"): "Pixel AUROC",
+    ("pixel", "ap"): "Pixel AP",
+    ("pixel", "aupro"): "AUPRO",
+}
+"""What detectors are compared by."""
+VEHICLE = {(level.replace("pixel", "vehicle"), metric): title for (level, metric), title in METRICS.items()}
+"""The same, with the vehicle's own mask as the truth of pixels."""
+Who = Detector | str
+"""A detector of ours, or the name of a baseline."""
+RIVALS: dict[str, Who] = {"PaDiM": PADIM, "RX": "rx", "MH-PatchCore": "mhpatchcore"}
+"""Those that the recommended detector is to beat."""
+COMPARED: dict[str, tuple[Who, str]] = {
+    "recommended": (RECOMMENDED, "image labels"),
+    **{title: (who, "normal images") for title, who in RIVALS.items()},
+    "PatchCore": ("patchcore", "normal images"),
+    "PaDiM-ACE, as meant": (PADIM_ACE, "image labels"),
+}
+"""The main table: who, and what has to be known of the training images."""
+OTHERS: dict[str, tuple[Who, str]] = {
+    "recommended": (RECOMMENDED, "image labels"),
+    "PaDiM with SAR channels": (UNSUPERVISED, "normal images"),
+    "logistic regression": (LOGISTIC, "image labels"),
+    "masked signature": (CHANGED["masked signature"], "masks"),
+    "RX, one background": ("rx_shared", "normal images"),
+    "CA-CFAR": ("cfar", "nothing"),
+    "DFM": ("dfm_resnet18", "normal images"),
+    "FRE": ("fre_resnet18", "normal images"),
+}
+"""The rest of those that were run."""
 
 
-def comparison(scores: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
-    """Every detector of the chapter in every column.
+def values(scores: pd.DataFrame, who: Who, dataset: str, metric: Metric, **where: Any) -> pd.Series:
+    """One detector's values by seed, with scenes apart; empty if it was not run.
 
-    Args:
-        scores: of one backbone, with the columns of ``scores.csv``.
-        columns: what to compare; detectors without a value in a column have no row there.
+    ``scores`` has one backbone of ours, and those of the baselines.
+    """
+    at = {"protocol": "scenes", "dataset": dataset, "level": metric[0], "metric": metric[1]}
+    if isinstance(who, str):
+        at["backbone"] = BASELINES[who].backbone
+    return select(scores, **at, **row_of(who), **where)
 
-    Returns:
-        One row per detector and column: mean over the seeds and ``half`` the width of its 95 % interval,
-        ``gain`` over PaDiM on the same seeds and ``gain_half``, and whether it ``wins`` or ``loses`` by more.
+
+def difference(scores: pd.DataFrame, theirs: Who, dataset: str, metric: Metric, ours: Who) -> Summary:
+    """How far ``ours`` is above ``theirs``, paired over the seeds that both have."""
+    return gain(values(scores, ours, dataset, metric), values(scores, theirs, dataset, metric))
+
+
+def comparison(
+    scores: pd.DataFrame,
+    who: Mapping[str, tuple[Who, str]],
+    dataset: str,
+    metrics: Mapping[Metric, str] = METRICS,
+) -> pd.DataFrame:
+    """Every detector's mean in every metric, and how far the recommended one is above it.
+
+    Columns: ``detector``, ``supervision``, ``level``, ``metric``, ``mean``, ``half``, ``seeds``, ``ahead``,
+    ``ahead_half``, and whether the recommended one is ``above`` or ``below`` by more than the interval.
     """
     rows = []
-    for detector in detectors(scores):
-        for column in columns:
-            at = dict(zip(("dataset", "level", "metric"), column, strict=True))
-            ours, padim = (select(scores, **at, **d.row()) for d in (detector, PADIM))
-            mean, _, half, seeds = summarise(ours)
-            ahead, _, spread, _ = gain(ours, padim)
-            row = {**detector.row(), **at, "mean": mean, "half": half, "gain": ahead, "gain_half": spread}
-            row |= {"wins": ahead > spread, "loses": -ahead > spread, "seeds": seeds}
-            rows += [row] if len(ours) and len(padim) else []
+    for title, (one, supervision) in who.items():
+        for metric in metrics:
+            found = values(scores, one, dataset, metric)
+            if found.empty:
+                continue
+            mean, _, half, seeds = summarise(found)
+            ahead = difference(scores, one, dataset, metric, RECOMMENDED)
+            row: dict[str, Any] = {"dataset": dataset, "detector": title, "supervision": supervision}
+            row |= {"level": metric[0], "metric": metric[1], "mean": mean, "half": half, "seeds": seeds}
+            row |= {"ahead": ahead.mean, "ahead_half": ahead.half}
+            rows.append(row | {"above": ahead.above, "below": ahead.below})
     return pd.DataFrame(rows)
 
 
-def _joined(*words: str) -> str:
-    return ", ".join(filter(None, words))
-
-
 def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw a :func:`comparison`, the best of a column in bold, ▲ where it wins."""
-    best = frame.groupby(["dataset", "level", "metric"])["mean"].max()
-    lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+    """Draw a :func:`comparison`: ▼ by a number that the recommended detector's is above by more than the
+    interval, ▲ by one that is above it."""
+    titles = METRICS | VEHICLE
+    lines: dict[str, dict[str, Any]] = {}
     for row in frame.itertuples(index=False):
-        line = lines.setdefault((row.detector, row.background, row.signature), {})
-        line |= {
-            "Detector": _joined(STATISTICS[row.detector].title, background_words(row.background)),
-            "Signature": row.signature or "–",
-        }
-        line["Supervision"] = supervision(row.signature)
-        column = (row.dataset, row.level, row.metric)
-        text = spread_text(row.mean, row.half, ".1f") + MARK * row.wins
-        gained = spread_text(row.gain, row.gain_half, "+.2f")
-        title = f"{gained} over PaDiM on the same {row.seeds} seeds"
-        line[column_title(column)] = Cell(text, bool(row.mean == best[column]), title)
+        line = lines.setdefault(row.detector, {"Detector": row.detector, "Known": row.supervision})
+        mark = "\N{THIN SPACE}▼" * row.above + "\N{THIN SPACE}▲" * row.below
+        said = f"{row.seeds} seeds"
+        if row.detector != "recommended":
+            said = (
+                f"recommended: {spread_text(row.ahead, row.ahead_half, '+.2f')} on the same {row.seeds} seeds"
+            )
+        text = spread_text(row.mean, row.half, ".1f") + mark
+        line[titles[row.level, row.metric]] = Cell(text, row.detector == "recommended", said)
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
 
 
-def wins(frame: pd.DataFrame) -> pd.DataFrame:
-    """In how many columns each detector is above PaDiM by more than the interval, and below it; most wins
-    first. What is best in each column was picked by the test images; a row of this table was not."""
-    names = ["detector", "background", "signature"]
-    rows = frame[frame["signature"] != ""].groupby(names, sort=False)[["wins", "loses"]].agg(["sum", "size"])
-    counts = pd.DataFrame(
-        {
-            "Detector": [_joined(STATISTICS[d].title, s, background_words(b)) for d, b, s in rows.index],
-            "Supervision": [supervision(s) for *_, s in rows.index],
-            "above PaDiM": rows["wins", "sum"].to_numpy(),
-            "below": rows["loses", "sum"].to_numpy(),
-            "of": rows["wins", "size"].to_numpy(),
-        }
-    )
-    return counts.sort_values(["above PaDiM", "below"], ascending=[False, True], ignore_index=True)
+def rivals(scores: pd.DataFrame, datasets: Iterable[str]) -> dict[str, Who]:
+    """Those of :data:`RIVALS` that were run on all of the datasets."""
+    metric = next(iter(METRICS))
+    return {
+        title: who
+        for title, who in RIVALS.items()
+        if all(len(values(scores, who, dataset, metric)) for dataset in datasets)
+    }
 
 
-def areas_table(areas: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw the rows of ``areas.csv``: a line per dataset and detector, a column per group of sizes."""
-    groups = sorted(areas["group"].unique())
-    heads = ["smallest quarter", *(f"quarter {group + 1}" for group in groups[1:-1]), "largest quarter"]
-    keys = ["dataset", "detector", "signature"]
-    lines = []
-    for (dataset, detector, signature), rows in areas.groupby(keys, sort=False):
-        line: dict[str, Any] = {"Dataset": dataset_title(dataset), "Detector": STATISTICS[detector].title}
-        line["Signature"] = signature or "–"
-        for group, head in zip(groups, heads, strict=True):
-            part = rows[rows["group"] == group]
-            found = summarise(select(part, "auroc"))
-            share = f"{part['low'].iloc[0]:.2%} to {part['high'].iloc[0]:.2%}"
-            title = f"targets cover {share} of the image"
-            line[head] = Cell(spread_text(found.mean, found.half, ".1f"), title=title)
-        lines.append(line)
-    return table(pd.DataFrame(lines), caption, name, data=areas)
+def tally(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[int, int, int]:
+    """In how many columns, a dataset and a metric each, the recommended detector is above all of the rivals
+    that were run there by more than the interval; in how many below one of them; and of how many."""
+    columns = [
+        [difference(scores, who, dataset, metric, RECOMMENDED) for who in rivals(scores, datasets).values()]
+        for dataset in datasets
+        for metric in METRICS
+    ]
+    above = sum(all(one.above for one in ahead) for ahead in columns)
+    return above, sum(any(one.below for one in ahead) for ahead in columns), len(columns)
 
 
-def selection_table(selection: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw the rows of ``selection.csv``: how many seeds chose each number, by dataset."""
-    kinds = {"mined": "patches mined", "subspace": "dimensions"}
-    counts = selection.pivot_table("chosen", "dataset", ["signature", "number"], aggfunc="sum", sort=True)
-    heads = [f"{number} {kinds[kind]}" for kind, number in counts]
-    frame = counts.set_axis(heads, axis=1).astype(int)
-    frame.insert(0, "Dataset", [dataset_title(dataset) for dataset in frame.index])
-    return table(frame, caption, name)
-
-
-def gain_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
-    """Gain of ACE and of Kelly's statistic over PaDiM by signature, background per patch; and in words.
-
-    ``frame`` is a :func:`comparison`; a panel per column of it. The paper's mean signature would leave no
-    room for the others.
-    """
-    drawn = [signature for signature in SIGNATURES if signature != "mean"]
-    looks = {"ace": (COLOURS[0], "o", -0.15), "glrt": (COLOURS[1], "s", 0.15)}
-    frame = frame[(frame["background"] == "patch") & frame["signature"].isin(drawn)]
+def ahead_figure(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[Figure, str]:
+    """How far the recommended detector is above each rival, a panel for each dataset; and in words."""
     said = []
+    drawn = {
+        title: who for title, who in RIVALS.items() if len(values(scores, who, datasets[0], ("image", "ap")))
+    }
     with plt.rc_context(STYLE):
-        columns = list(dict.fromkeys(zip(frame["dataset"], frame["level"], frame["metric"], strict=True)))
-        figure, axes = panels([column_title(column) for column in columns], 3, 2.1, sharex=False)
-        for place, (axis, column) in enumerate(zip(axes, columns, strict=True)):
-            rows = frame[(frame[["dataset", "level", "metric"]] == column).all(axis=1)]
+        figure, axes = panels([dataset_title(dataset) for dataset in datasets], 3, 2.6, sharex=False)
+        for place, (axis, dataset) in enumerate(zip(axes, datasets, strict=True)):
             axis.axvline(0, lw=1, color=INK)
-            for statistic, (colour, marker, shift) in looks.items():
-                part = rows[rows["detector"] == statistic]
-                title = STATISTICS[statistic].title
+            for number, (title, who) in enumerate(drawn.items()):
+                found = [difference(scores, who, dataset, metric, RECOMMENDED) for metric in METRICS]
+                if not found[0].seeds:
+                    continue
+                y = [row + 0.22 * (number - 1) for row in range(len(METRICS))]
                 axis.errorbar(
-                    part["gain"], [drawn.index(signature) + shift for signature in part["signature"]],
-                    xerr=part["gain_half"], fmt=marker, ms=5, lw=1.3, capsize=2, color=colour, label=title,
+                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^"[number],
+                    ms=4.5, lw=1.3, capsize=2, color=COLOURS[number], label=f"above {title}",
                 )  # fmt: skip
-                listed = ", ".join(f"{row.signature} {row.gain:+.2f}" for row in part.itertuples())
-                said.append(f"{column_title(column)}, {title}: {listed}.")
-            axis.set_yticks(range(len(drawn)), drawn if place % 3 == 0 else [""] * len(drawn))
-            axis.set_ylim(len(drawn) - 0.5, -0.5)
-            axis.set_xlabel("gain, points")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    return figure, "Gain of AUROC over PaDiM in points, by signature. " + " ".join(said)
+                listed = ", ".join(
+                    f"{m} {one.mean:+.1f}" for m, one in zip(METRICS.values(), found, strict=True)
+                )
+                said.append(f"{dataset_title(dataset)}, above {title}: {listed}.")
+            axis.set_yticks(range(len(METRICS)), METRICS.values() if place == 0 else [""] * len(METRICS))
+            axis.set_ylim(len(METRICS) - 0.5, -0.5)
+            axis.set_xlabel("points above")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    return figure, "How far the recommended detector is above its rivals, in points. " + " ".join(said)
 
 
-def by_images(few: pd.DataFrame, scores: pd.DataFrame, column: Column) -> dict[str, tuple[Summary, Summary]]:
-    """ACE with a mined signature by the number of anomalous images that make it: AUROC, and gain over PaDiM.
+def changes_table(
+    validation: pd.DataFrame, names: Iterable[str], datasets: Sequence[str], caption: str, name: str
+) -> HTML:
+    """What validation images say of one thing changed: the recommended detector's means, and differences to
+    them with ▲ or ▼ where they are beyond the interval. ``validation`` has the rows of ``validation.csv``."""
+    lines = []
+    for title in names:
+        line: dict[str, Any] = {"Changed": title}
+        for dataset in datasets:
+            for metric, head in METRICS.items():
+                found = difference(validation, RECOMMENDED, dataset, metric, CHANGED[title])
+                mark = "\N{THIN SPACE}▲" * found.above + "\N{THIN SPACE}▼" * found.below
+                text = spread_text(found.mean, float("nan"), "+.1f") + mark
+                if CHANGED[title] == RECOMMENDED:
+                    mean = values(validation, RECOMMENDED, dataset, metric).mean()
+                    text = spread_text(mean, float("nan"), ".1f")
+                said = f"{found.mean:+.2f} ± {found.half:.2f} on {found.seeds} seeds"
+                line[f"{dataset_title(dataset).split()[0]} {head}"] = Cell(text, title=said)
+        lines.append(line)
+    return table(pd.DataFrame(lines), caption, name)
 
-    Args:
-        few: the rows of ``supervision.csv`` of one backbone.
-        scores: the rows of ``scores.csv``: with all images, and PaDiM.
-        column: where.
-    """
-    at = dict(zip(("dataset", "level", "metric"), column, strict=True))
-    mined = Detector(signature="mined").row()
-    counts = sorted(map(int, few["images"].unique()))
-    values = {str(n): select(few, **at, **mined, images=n) for n in counts}
-    values["all"] = select(scores, **at, **mined)
-    padim = select(scores, **at, **PADIM.row())
-    return {n: (summarise(ours), gain(ours, padim)) for n, ours in values.items()}
+
+def by_images(few: pd.DataFrame, scores: pd.DataFrame, dataset: str, metric: Metric) -> dict[str, Summary]:
+    """The recommended detector by the number of images that are known to be anomalous; ``few`` has the rows
+    of ``supervision.csv``."""
+    counts = sorted({int(count) for count in few["images"]})
+    found = {str(n): summarise(values(few, RECOMMENDED, dataset, metric, images=n)) for n in counts}
+    return found | {"all": summarise(values(scores, RECOMMENDED, dataset, metric))}
 
 
-def supervision_figure(few: pd.DataFrame, scores: pd.DataFrame, columns: Sequence[Column]) -> Figure:
-    """AUROC by the number of anomalous images that make the signature, PaDiM's as a line."""
+def supervision_figure(
+    few: pd.DataFrame, scores: pd.DataFrame, datasets: Sequence[str], metrics: Sequence[Metric]
+) -> tuple[Figure, str]:
+    """Metrics by the number of anomalous images, with PaDiM and what is recommended without any as lines; and
+    in words."""
+    said = []
+    columns = [(dataset, metric) for metric in metrics for dataset in datasets]
     with plt.rc_context(STYLE):
-        figure, axes = panels([column_title(column) for column in columns], 3, 2.3, sharex=False)
-        for place, (axis, column) in enumerate(zip(axes, columns, strict=True)):
-            at = dict(zip(("dataset", "level", "metric"), column, strict=True))
-            padim = summarise(select(scores, **at, **PADIM.row()))
-            axis.axhline(padim.mean, color=COLOURS[1], lw=1.4, label="PaDiM")
-            edges = (padim.mean - padim.half, padim.mean + padim.half)
-            axis.axhspan(*edges, color=COLOURS[1], alpha=0.2, lw=0)
-            ours = by_images(few, scores, column)
-            means, halves = zip(*((one.mean, one.half) for one, _ in ours.values()), strict=True)
+        titles = [f"{dataset_title(dataset)}, {METRICS[metric]}" for dataset, metric in columns]
+        figure, axes = panels(
+            [t.replace("auroc", "AUROC").replace(" ap", " AP") for t in titles], 3, 2.2, sharex=False
+        )
+        for place, (axis, (dataset, metric)) in enumerate(zip(axes, columns, strict=True)):
+            lines = {"PaDiM": (PADIM, "--"), "PaDiM with SAR channels": (UNSUPERVISED, "-")}
+            for title, (who, style) in lines.items():
+                level = values(scores, who, dataset, metric).mean()
+                axis.axhline(level, color=COLOURS[1], lw=1.4, ls=style, label=title)
+            ours = by_images(few, scores, dataset, metric)
             look = {"marker": "o", "ms": 5, "lw": 1.3, "capsize": 2, "color": COLOURS[0]}
-            axis.errorbar(range(len(ours)), means, halves, label="ACE, mined", **look)
+            means, halves = [one.mean for one in ours.values()], [one.half for one in ours.values()]
+            axis.errorbar(range(len(ours)), means, halves, label="recommended", **look)
             axis.set_xticks(range(len(ours)), ours)
             axis.set_xlabel("anomalous images")
             if place % 3 == 0:
-                axis.set_ylabel("AUROC, %")
+                axis.set_ylabel("%")
+            said.append(f"{titles[place]}: {', '.join(f'{n} {one.mean:.1f}' for n, one in ours.items())}.")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    return figure
+    return figure, "By the number of anomalous training images, in percent. " + " ".join(said)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from padim_ace.paper.detectors import SHOWN
-from padim_ace.report.figures import COLOURS, HEAT, INK, STYLE, panels
+from padim_ace.paper.detectors import READINGS
+from padim_ace.report.figures import COLOURS, HEAT, INK, STYLE
 from padim_ace.report.titles import dataset_title, detector_title
 
 Background = Float[np.ndarray, "background 2"]
@@ -144,47 +144,17 @@ def signature_figure(images: UInt8[np.ndarray, "image row column"], backbone: st
     return figure, alt
 
 
-def effects_figure(effects: pd.DataFrame) -> tuple[Figure, str]:
-    """Effect of each deviation alone on AUROC, of :func:`padim_ace.report.deviations.effects`."""
-    looks = {
-        "corrected": ("corrected in the published code", COLOURS[0], "o", 0.14),
-        "introduced": ("introduced in the detector as it is meant", COLOURS[1], "s", -0.14),
-    }
-    names = sorted(effects["deviation"].unique())
-    columns = list(dict.fromkeys(zip(effects["dataset"], effects["level"], strict=True)))
-    said = []
-    with plt.rc_context(STYLE):
-        figure, axes = panels([f"{dataset_title(name)}, {level} AUROC" for name, level in columns], 2, 1.9)
-        for axis, (dataset, level) in zip(axes, columns, strict=True):
-            part = effects[(effects["dataset"] == dataset) & (effects["level"] == level)]
-            for direction, (label, colour, marker, shift) in looks.items():
-                rows = part[part["direction"] == direction]
-                y = [-names.index(name) + shift for name in rows["deviation"]]
-                axis.errorbar(
-                    rows["effect"], y, xerr=rows["std"].fillna(0), fmt=marker, color=colour, ms=5, capsize=2,
-                    label=label,
-                )  # fmt: skip
-                listed = ", ".join(f"{r.deviation} {r.effect:+.1f}" for r in rows.itertuples())
-                said.append(f"{dataset_title(dataset)}, {level}, {direction}: {listed}.")
-            axis.axvline(0, lw=0.9, color=INK)
-            axis.set_yticks([-i for i in range(len(names))], names)
-            axis.set_ylim(0.5 - len(names), 0.5)
-            axis.set_xlabel("change of AUROC, points")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    return figure, "Change of AUROC in points, each deviation switched alone. " + " ".join(said)
-
-
 def histogram_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
     """Histograms of image scores, of the rows of ``histograms.csv`` of one backbone."""
     datasets = list(dict.fromkeys(frame["dataset"]))
     overlaps = []
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(datasets), len(SHOWN), squeeze=False, layout="constrained",
-            figsize=(1.9 * len(SHOWN), 0.6 + 1.6 * len(datasets)),
+            len(datasets), len(READINGS), squeeze=False, layout="constrained",
+            figsize=(1.9 * len(READINGS), 0.6 + 1.6 * len(datasets)),
         )  # fmt: skip
         for line, dataset in zip(axes, datasets, strict=True):
-            for axis, detector in zip(line, SHOWN, strict=True):
+            for axis, detector in zip(line, READINGS, strict=True):
                 where = {"dataset": dataset, **detector.row()}
                 rows = frame[(frame[list(where)] == list(where.values())).all(axis=1)]
                 shares = []

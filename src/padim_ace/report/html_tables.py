@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -43,6 +43,7 @@ def table(
     frame: pd.DataFrame,
     caption: str,
     name: str,
+    *,
     form: str = ".2f",
     notes: Iterable[str] = (),
     data: pd.DataFrame | None = None,
@@ -85,9 +86,31 @@ def _cell(value: Any, form: str) -> Cell:
     return Cell(number_text(value, "d" if isinstance(value, Integral) else form))
 
 
+def sources_text(runs: Iterable[Mapping[str, Any]]) -> str:
+    """When numbers were made and by which code, in a sentence; ``runs`` is of ``provenance.json``."""
+    days, made = set(), []
+    for run in runs:
+        days.add(run["date"][:10])
+        found = run["sources"]
+        commit = f"commit `{found['commit'][:7]}`" if found["commit"] else "no commit"
+        changed = " with changes that were not committed" if found["clean"] is False else ""
+        made.append(f"{commit}{changed}, sources `{found['sha256'][:12]}`")
+    when = " to ".join(sorted({min(days), max(days)}))
+    return f"Numbers of {when}: {'; '.join(dict.fromkeys(made))}."
+
+
+def sources(runs: Iterable[Mapping[str, Any]]) -> HTML:
+    """The last line of a page that shows numbers: :func:`sources_text`."""
+    return HTML(f'<p class="sources">{Cell(sources_text(runs))}</p>')
+
+
 def provenance(results: Path | str) -> HTML:
-    """What a page's numbers rest on (data, weights, versions, device, seeds, time), folded away."""
+    """What a page's numbers rest on (data, weights, versions, device, seeds, time) folded away, and its last
+    line.
+    """
+    rivals = Path(results) / "rivals.json"
     runs = read_json(Path(results) / "provenance.json")["runs"]
+    runs |= read_json(rivals)["runs"] if rivals.is_file() else {}
     rows = [
         {
             "Run": name,
@@ -105,4 +128,5 @@ def provenance(results: Path | str) -> HTML:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     drawn = table(pd.DataFrame(rows), html.escape(listed), "provenance")
     summary = f"<summary>Provenance of these numbers ({len(runs)} runs)</summary>"
-    return HTML(f'<details class="provenance">{summary}{drawn.data}</details>')
+    last = sources(runs.values()).data
+    return HTML(f'<details class="provenance">{summary}{drawn.data}</details>{last}')

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from IPython.display import HTML
 
-from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.registry import COVARIANCES
+from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.results import read_json
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import GLRT_SUBSPACE
-from padim_ace.report.html_tables import Cell, table
+from padim_ace.report.html_tables import Cell, sources_text, table
 from padim_ace.report.summary import select, spread_text, summarise
-from padim_ace.report.tables import difference_cell, row_of
+from padim_ace.report.tables import WITHIN, difference_cell, judgement, row_of
 from padim_ace.report.titles import backbone_title
 
 
@@ -35,8 +35,9 @@ def reproduced(cell: Any, scores: pd.DataFrame, dataset: str, convention: str = 
     if cell.model == "padim_ace":
         ours = Detector(covariance=cell.covariance, convention=convention)
     row = row_of(PADIM if ours == "padim" else ours)
-    at = {"dataset": dataset, "backbone": cell.backbone, "level": cell.level, "metric": cell.metric}
-    return select(scores, **row, **at)
+    backbone, _ = paper.backbone_at_hand(cell.backbone, scores)
+    at = {"dataset": dataset, "backbone": backbone, "level": cell.level, "metric": cell.metric}
+    return select(scores, protocol="paper", **row, **at)
 
 
 def prepared_images(results: Path | str) -> dict[str, int]:
@@ -49,6 +50,7 @@ def prepared_images(results: Path | str) -> dict[str, int]:
 def ledger(
     published: pd.DataFrame,
     scores: pd.DataFrame,
+    *,
     not_run: paper.Reasons | None = None,
     images: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
@@ -62,24 +64,26 @@ def ledger(
     for cell in published.itertuples(index=False):
         readings = list(paper.READING_TITLES) if cell.model == "padim_ace" else [""]
         prepared = paper.PREPARED[cell.dataset]
-        ours = {r: reproduced(cell, scores, prepared, r).head(paper.RUNS) for r in readings}
+        ours = {r: reproduced(cell, scores, prepared, r) for r in readings}
         masks = pd.Series(dtype=float)
         if prepared != cell.dataset:
-            masks = reproduced(cell, scores, cell.dataset, readings[0]).head(paper.RUNS)
-        judged = paper.verdict(cell.mean, cell.std, ours[readings[0]])
-        notes = {"reproduced": "", "not run": paper.why_not_run(cell, not_run or {})}
+            masks = reproduced(cell, scores, cell.dataset, readings[0])
+        judged = paper.verdict(cell.mean, cell.std, ours[readings[0]], cell.level)
+        notes = {"not run": paper.why_not_run(cell, not_run or {})}
+        notes["differs"] = paper.why_different(cell, images or {})
+        weights = paper.backbone_at_hand(cell.backbone, scores)[1]
         rows.append(
             {
                 **cell._asdict(),
                 "prepared": prepared,
                 "ours": ours[readings[0]].mean(),
+                "ours_std": ours[readings[0]].std(),
+                "seeds": len(ours[readings[0]]),
                 "ours_equation": ours.get("equation", masks.iloc[:0]).mean(),
                 "ours_centred": ours.get("centred", masks.iloc[:0]).mean(),
                 "ours_by_masks": masks.mean(),
-                "difference": judged.difference,
-                "tolerance": judged.tolerance,
-                "verdict": judged.word,
-                "note": notes.get(judged.word, paper.why_different(cell, images or {})),
+                **judgement(judged),
+                "note": "; ".join(filter(None, (weights, notes.get(judged.word, "")))),
             }
         )
     return pd.DataFrame(rows)
@@ -101,43 +105,56 @@ def draw(frame: pd.DataFrame) -> HTML:
                 "Dataset": row.dataset.upper(),
                 "AUROC": row.level,
                 "Paper": Cell(spread_text(row.mean, row.std)),
-                "Here": row.ours,
+                "Here": Cell(spread_text(row.ours, row.ours_std)),
                 "Difference": difference_cell(row),
                 "Verdict": Cell(f"{row.verdict}{why}", title=row.note, kind=kind),
+                "Would decide": row.would_decide or "–",
                 "Equation (1)": row.ours_equation,
                 "Centred": row.ours_centred,
                 "Masks": row.ours_by_masks,
             }
         )
-    words = {"reproduced": "reproduced", "differs": "differ", "not run": "not run"}
-    counts = ", ".join(f"{(frame['verdict'] == word).sum()} {said}" for word, said in words.items())
+    counts = ", ".join(f"{(frame['verdict'] == word).sum()} {word}" for word in get_args(paper.Word))
     notes = [f"{letter}: {note}." for note, letter in letters.items()]
     caption = f"The paper's {len(frame)} numbers: {counts}."
     return table(pd.DataFrame(lines), caption, "ledger", notes=notes, data=frame)
 
 
-def numbers(published: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
+def numbers(published: pd.DataFrame, scores: pd.DataFrame, results: Path | str) -> dict[str, str]:
     """The numbers that the book's prose names, by name, so that none is typed.
 
-    ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>`` are of PaDiM
-    (``padim``), PaDiM-ACE in each reading (``padim_ace_<reading>``), Kelly's statistic with a target subspace
-    (``subspace``), ACE with a mined signature (``mined``). SSDD as the paper prepared it is ``ssdd_kmeans``.
+    ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>``, of PaDiM
+    (``padim``) and PaDiM-ACE in each reading (``padim_ace_<reading>``), are by the paper's protocol. SSDD as
+    the paper prepared it is ``ssdd_kmeans``. ``scenes_<dataset>_<detector>_<level>_<metric>`` are with scenes
+    apart, of these, the recommended detector (``recommended``), that without anomalous images
+    (``unsupervised``), and the baselines.
+    Provenance in the folder ``results`` says what made them (``sources``) from how many images of HRSID.
     """
     named = {}
     for cell in published[published["table"] == 1].itertuples(index=False):
         named[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = spread_text(cell.mean, cell.std)
-    ours = {"padim": PADIM, "mined": Detector(signature="mined"), "subspace": GLRT_SUBSPACE}
-    ours |= {
+    ours = {"padim": PADIM} | {
         f"padim_ace_{convention}": Detector(convention=convention) for convention in paper.READING_TITLES
     }
     for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
         for name, detector in ours.items():
             for level in ("image", "pixel"):
                 at = {"dataset": dataset, "backbone": paper.BACKBONE, "level": level, "metric": "auroc"}
-                values = summarise(select(scores, **at, **detector.row()).head(paper.RUNS))
+                values = summarise(select(scores, protocol="paper", **at, **detector.row()))
                 text = spread_text(values.mean, values.std) if values.seeds else "not run"
                 named[f"ours_{dataset}_{name}_{level}"] = text
+    own: dict[str, Detector | str] = {"recommended": RECOMMENDED, "unsupervised": UNSUPERVISED, **ours}
+    apart = scores[scores["protocol"] == "scenes"]
+    for name, judged in (own | {name: name for name in BASELINES}).items():
+        backbone = paper.BACKBONE if isinstance(judged, Detector) else BASELINES[judged].backbone
+        rows = apart.merge(pd.DataFrame([{"backbone": backbone, **row_of(judged)}]))
+        for (dataset, level, metric), values in rows.groupby(["dataset", "level", "metric"])["value"]:
+            found = summarise(100 * values)
+            named[f"scenes_{dataset}_{name}_{level}_{metric}"] = spread_text(found.mean, found.half, ".1f")
     verdicts = ledger(published, scores)["verdict"]
-    for word in ("reproduced", "differs", "not run"):
+    for word in get_args(paper.Word):
         named[f"count_{word.replace(' ', '_')}"] = str((verdicts == word).sum())
-    return named | {"count_published": str(len(published))}
+    runs = read_json(Path(results) / "provenance.json")["runs"].values()
+    named |= {"margins": WITHIN, "sources": sources_text(runs)}
+    images = prepared_images(results).get("hrsid", "some")
+    return named | {"count_published": str(len(published)), "images_hrsid": str(images)}

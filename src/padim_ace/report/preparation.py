@@ -4,24 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
+from data_prep.images import read_grey8
 from padim_ace.report.figures import COLOURS, STYLE
 from padim_ace.report.html_tables import number_text
 
 OUTLINE = COLOURS[4]
 LIMIT = 3.5  # robust z above which a mask's area is an outlier
-
-
-def _grey(path: Path) -> np.ndarray:
-    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
 
 
 def _panel(axis: Axes, image: np.ndarray, mask: np.ndarray | None, title: str = "") -> None:
@@ -49,7 +44,7 @@ def mask_areas(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     z is the robust standard score of log(area) in its class, (x - median) / (1.4826 MAD).
     """
     table = manifest.loc[manifest["mask"] != "", ["path", "mask", "class", "split"]].reset_index(drop=True)
-    table["area"] = [100 * np.mean(_grey(folder / mask) > 0) for mask in table["mask"]]
+    table["area"] = [100 * np.mean(read_grey8(folder / mask) > 0) for mask in table["mask"]]
     logarithm = np.log(table["area"].clip(lower=1e-3))
     groups = logarithm.groupby(table["class"])
     deviation = (logarithm - groups.transform("median")).abs()
@@ -77,10 +72,12 @@ def examples(folder: Path, manifest: pd.DataFrame, rows: int = 4, seed: int = 0)
         for row, (name, pair) in enumerate(zip(names, picks, strict=True)):
             for place, pick in enumerate(pair):
                 record = anomalous.iloc[pick]
-                image = _grey(folder / record["path"])
-                mask = _grey(folder / record["mask"]) > 0 if record["mask"] else np.zeros(image.shape, bool)
+                image = read_grey8(folder / record["path"])
+                mask = (
+                    read_grey8(folder / record["mask"]) > 0 if record["mask"] else np.zeros(image.shape, bool)
+                )
                 erased = folder / record["path"].replace("anomalous/", "normal/")
-                after = _grey(erased if erased.exists() else folder / str(rng.choice(normal)))
+                after = read_grey8(erased if erased.exists() else folder / str(rng.choice(normal)))
                 titles = ["before", "mask", "after" if erased.exists() else "a normal image"]
                 axes = [figure.add_subplot(grid[row, 4 * place + column]) for column in range(3)]
                 _panel(axes[0], image, mask, titles[0] if row == 0 else "")
@@ -92,29 +89,17 @@ def examples(folder: Path, manifest: pd.DataFrame, rows: int = 4, seed: int = 0)
 
 
 def area_figure(areas: pd.DataFrame) -> Figure:
-    """Histogram of the masks' areas by split and, where there are several classes, their spread in each."""
-    classes = sorted(set(areas["class"]))
-    wide = len(classes) > 1
+    """Histogram of the masks' areas by split."""
+    small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
+    order = [split for split in ("train", "test") if split in set(areas["split"])]
     with plt.rc_context(STYLE):
-        size = (8.6, max(2.6, 0.28 * len(classes)))
-        figure, axes = plt.subplots(1, 1 + wide, figsize=size, layout="constrained", squeeze=False)
-        order = [split for split in ("train", "test") if split in set(areas["split"])]
-        small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
+        figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
         sns.histplot(
             areas, x="area", hue="split", hue_order=order, multiple="stack", bins=30, log_scale=small or None,
-            palette=list(COLOURS[: len(order)]), edgecolor="none", ax=axes[0, 0],
+            palette=list(COLOURS[: len(order)]), edgecolor="none", ax=axis,
         )  # fmt: skip
-        axes[0, 0].set(xlabel="mask area, % of the image", ylabel="masks")
-        if small:
-            axes[0, 0].xaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
-            axes[0, 0].xaxis.set_major_formatter("{x:g}")
-            axes[0, 0].xaxis.set_minor_locator(NullLocator())
-        if wide:
-            sns.boxplot(
-                areas, x="area", y="class", order=classes, color=COLOURS[0], fliersize=2, linewidth=0.8,
-                linecolor=STYLE["text.color"], boxprops={"alpha": 0.6}, ax=axes[0, 1],
-            )  # fmt: skip
-            axes[0, 1].set(xlabel="mask area, % of the image", ylabel="")
+        axis.set(xlabel="mask area, % of the image", ylabel="masks")
+        axis.xaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -135,8 +120,8 @@ def outlier_figure(folder: Path, unlike: pd.DataFrame, most: int = 12) -> Figure
             axis.set_axis_off()
         for axis, record in zip(axes.flat, shown.to_dict("records"), strict=False):
             title = f"{record['class']}, {record['area']:.3g} %\nz = {number_text(record['z'], '+.1f')}"
-            mask = _grey(folder / record["mask"]) > 0
-            _panel(axis, _grey(folder / record["path"]), mask, title)
+            mask = read_grey8(folder / record["mask"]) > 0
+            _panel(axis, read_grey8(folder / record["path"]), mask, title)
             axis.title.set_fontsize(8)
     return figure
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
+
+from padim_ace.experiment.intervals import half_width
 
 
 class Summary(NamedTuple):
@@ -15,8 +16,18 @@ class Summary(NamedTuple):
     std: float
     """Standard deviation of single values, with n - 1."""
     half: float
-    """Half the width of the 95 % t-interval of the mean."""
+    """Half the width of the 95 % interval of the mean, corrected for splits that overlap."""
     seeds: int
+
+    @property
+    def above(self) -> bool:
+        """Whether the mean is above zero by more than the interval: what may be called a gain."""
+        return self.mean > self.half
+
+    @property
+    def below(self) -> bool:
+        """Whether the mean is below zero by more than the interval."""
+        return -self.mean > self.half
 
 
 def select(scores: pd.DataFrame, column: str = "value", **where: str | int) -> pd.Series:
@@ -34,8 +45,7 @@ def select(scores: pd.DataFrame, column: str = "value", **where: str | int) -> p
 def summarise(values: pd.Series) -> Summary:
     """Summarise values by seed."""
     n, std = len(values), float(values.std())
-    half = float(stats.t.ppf(0.975, n - 1)) * std / n**0.5 if n > 1 else float("nan")
-    return Summary(float(values.mean()), std, half, n)
+    return Summary(float(values.mean()), std, half_width(0.95, (std, n)), n)
 
 
 def gain(ours: pd.Series, theirs: pd.Series) -> Summary:

@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-from padim_ace.detect.detector import PADIM, Detector
-from padim_ace.detect.registry import BACKBONES, COVARIANCES
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
+from padim_ace.detect.registry import BACKBONES, COVARIANCES, RANDOM
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.paper import published as paper
-from padim_ace.paper.detectors import ACE_MASKED, GLRT_SUBSPACE, PADIM_ACE
+from padim_ace.paper.detectors import PADIM_ACE
 from padim_ace.report.html_tables import Cell, table
-from padim_ace.report.summary import number_text, select, spread_text, summarise
-from padim_ace.report.titles import dataset_title, detector_words
+from padim_ace.report.summary import select, spread_text, summarise
+from padim_ace.report.titles import backbone_title, dataset_title, detector_words
 
 LEVELS = {"image": "Image AUROC", "pixel": "Pixel AUROC"}
 DIMENSIONS = {1: "Model", 2: "Backbone", 3: "Covariance", 4: "Aggregation", 0: "Detector"}
@@ -46,7 +46,7 @@ def row_of(detector: Detector | str) -> dict[str, str]:
     """The columns of ``scores.csv`` that name a detector or, given its name, a baseline."""
     if isinstance(detector, Detector):
         return detector.row()
-    return dict.fromkeys(PADIM.row(), "") | {"detector": detector}
+    return dict.fromkeys(PADIM.row(), "") | {"detector": detector, "smoothing": BASELINES[detector].smoothing}
 
 
 def _setting(detector: Detector | str, backbone: str, label: str = "", **more: str) -> Setting:
@@ -62,7 +62,10 @@ def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]
     readings = [replace(PADIM_ACE, convention=convention) for convention in reversed(paper.READING_TITLES)]
     ace: dict[str, str] = {"model": "padim_ace"}
     if number == 2:
-        return [_setting(d, name, BACKBONES[name].title, **ace) for name in BACKBONES for d in readings]
+        names = [name + suffix for name in BACKBONES for suffix in ("", RANDOM)]
+        padim = {name: Setting(backbone_title(name), paper.MODELS["padim"], PADIM, name) for name in names}
+        rows = {name: [_setting(d, name, backbone_title(name), **ace) for d in readings] for name in names}
+        return [setting for name in names for setting in (*rows[name], padim[name])]
     if number == 3:
         return [
             _setting(replace(d, covariance=kind), backbone, title, **ace)
@@ -77,13 +80,12 @@ def table_settings(number: int, backbone: str = paper.BACKBONE) -> list[Setting]
             *(_setting(d, backbone, "Any") for d in isotropic),
         ]
     baselines = [_setting(name, "", model=name) for name in ("dfm", "winclip")] if number else []
-    beyond = [ACE_MASKED, Detector(signature="mined"), Detector(signature="subspace"), GLRT_SUBSPACE]
     return [
         *(_setting(d, backbone, **ace) for d in readings),
         _setting(PADIM, backbone, model="padim"),
         *baselines,
-        *(_setting(d, backbone) for d in beyond),
-        *(_setting(name, "") for name in ("rx", "rx_shared")),
+        *(_setting(d, backbone) for d in ([] if number else (UNSUPERVISED, RECOMMENDED))),
+        *(_setting(name, "") for name in BASELINES if name not in ("dfm", "winclip")),
     ]
 
 
@@ -91,8 +93,10 @@ def compare(
     settings: Iterable[Setting],
     scores: pd.DataFrame,
     dataset: str,
+    *,
     published: pd.DataFrame | None = None,
     number: int = 0,
+    protocol: str = "paper",
     not_run: paper.Reasons | None = None,
 ) -> pd.DataFrame:
     """Line up published and reproduced numbers of one dataset, in percent.
@@ -102,19 +106,21 @@ def compare(
     number are left out.
 
     Returns:
-        One row per setting and level: label, reading, the paper's mean and std, ours over the first three
-        seeds, the 95 % interval over all seeds, difference, tolerance, verdict and a note. What one side does
-        not have is NaN.
+        One row per setting and level: label, reading, the paper's mean and std, ours over all seeds and the
+        95 % interval of the mean, the verdict with its difference and 90 % interval, and a note. What one
+        side does not have is NaN.
     """
     cells = pd.DataFrame() if published is None else published[published["table"] == number]
     rows = []
     for setting in settings:
         for level in LEVELS:
             where = {**setting.row(), "dataset": dataset, "level": level, "metric": "auroc"}
-            values = select(scores, **where)
+            backbone, weights = paper.backbone_at_hand(where["backbone"], scores)
+            values = select(scores, protocol=protocol, **where | {"backbone": backbone})
             cell = _published_cell(cells, setting, where) if setting.model else None
             if cell is not None or (len(values) and not setting.aggregation):
                 rows.append(_compared(setting, where, cell, values, not_run or {}))
+                rows[-1] |= {"backbone": backbone, "note": rows[-1]["note"] or weights}
     frame = pd.DataFrame(rows, columns=None if rows else ["label", "reading", "level"])
     return frame.drop_duplicates(["label", "reading", "level"], ignore_index=True)
 
@@ -129,12 +135,18 @@ def _published_cell(cells: pd.DataFrame, setting: Setting, where: Mapping[str, s
     return SimpleNamespace(**rows.iloc[0].to_dict()) if len(rows) else None
 
 
+def judgement(judged: paper.Verdict) -> dict[str, Any]:
+    """The columns of a verdict."""
+    columns = {"difference": judged.difference, "difference_half": judged.half}
+    return {**columns, "verdict": judged.word, "would_decide": judged.would_decide}
+
+
 def _compared(
     setting: Setting, where: Mapping[str, str], cell: Any, values: pd.Series, not_run: paper.Reasons
 ) -> dict[str, Any]:
-    first = values.head(paper.RUNS)
-    three, every = summarise(first), summarise(values)
-    judged = paper.Verdict("not run") if cell is None else paper.verdict(cell.mean, cell.std, first)
+    ours, judged = summarise(values), paper.Verdict("not run")
+    if cell is not None:
+        judged = paper.verdict(cell.mean, cell.std, values, cell.level)
     idle = cell is not None and not len(values)  # has one line, not one per reading
     return {
         "dataset": where["dataset"],
@@ -145,23 +157,23 @@ def _compared(
         "metric": where["metric"],
         "paper_mean": float("nan") if cell is None else cell.mean,
         "paper_std": float("nan") if cell is None else cell.std,
-        "mean": three.mean,
-        "std": three.std,
-        "low": every.mean - every.half,
-        "high": every.mean + every.half,
-        "seeds": every.seeds,
-        "difference": judged.difference,
-        "tolerance": judged.tolerance,
+        **ours._asdict(),
+        **judgement(judged),
         "verdict": "" if cell is None else judged.word,
         "note": paper.why_not_run(cell, not_run) if idle else "",
     }
 
 
 ALONE = (
-    "Mean ± standard deviation over three seeds, in percent; the best of a column in bold. Hold the pointer "
-    "over a number for its 95 % interval over all seeds; the CSV holds everything."
+    "Mean ± standard deviation over the seeds, in percent; the highest mean of a column in bold. Hold the "
+    "pointer over a number for the 95 % interval of the mean; the CSV holds everything."
 )
-BESIDE = "✓: the difference is within two standard errors of the two means, ≠: it is not."
+WITHIN = "±{image:g} points of image and ±{pixel:g} of pixel AUROC".format_map(paper.MARGINS)
+BESIDE = (
+    "The paper's are over three runs. A difference stands with its 90 % interval: ✓ it lies within "
+    f"{WITHIN}, ≠ it does not and excludes zero, ~ neither."
+)
+MARKS = {"reproduced": "✓", "inconclusive": "~", "differs": "≠"}
 
 
 def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
@@ -195,17 +207,18 @@ def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
 def _here(row: Any, best: bool) -> Cell:
     if pd.isna(row.mean):
         return Cell("not run", title=row.note, kind="not-run")
-    title = f"95 % t-interval of the mean over {row.seeds} seeds: {row.low:.2f} to {row.high:.2f}"
+    ends = f"{row.mean - row.half:.2f} to {row.mean + row.half:.2f}"
+    title = f"95 % interval of the mean over {row.seeds} seeds, corrected for their overlap: {ends}"
     return Cell(spread_text(row.mean, row.std), best, title if row.seeds > 1 else "1 seed")
 
 
 def difference_cell(row: Any) -> Cell:
-    """A row's difference to the paper, with a mark that says whether it is within the tolerance."""
+    """A row's difference to the paper with its 90 % interval, and the mark of the verdict."""
     if pd.isna(row.difference):
         return Cell("–")
-    mark = "✓" if row.verdict == "reproduced" else "≠"
-    title = f"{row.verdict}: the difference is to be within ±{row.tolerance:.2f}"
-    return Cell(f"{number_text(row.difference, '+.2f')} {mark}", title=title, kind=row.verdict)
+    text = f"{spread_text(row.difference, row.difference_half, '+.1f')} {MARKS[row.verdict]}"
+    would = f"; {row.would_decide} would decide" if row.would_decide else ""
+    return Cell(text, title=f"{row.verdict}{would}", kind=row.verdict)
 
 
 def in_words(frame: pd.DataFrame) -> str:

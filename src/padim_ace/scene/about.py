@@ -37,19 +37,19 @@ def info(path: Path | str) -> dict[str, Any]:
 
 
 def _of_model(model: SceneModel) -> dict[str, Any]:
-    statistic, scaling, tail, background = model.statistic, model.scaling, model.tail, model.background
+    detector, scaling, tail, background = model.detector, model.scaling, model.tail, model.background
     assert background is not None
     rows = {
-        "detector": f"{statistic.statistic}, {statistic.signature or 'no'} signature",
+        "detector": f"{detector.statistic}, {detector.signature or 'no'} signature",
         **model.options._asdict(),
         "a score": f"for {model.patch} x {model.patch} px, from what lies within {model.reach} px",
         "scale": f"{scaling.scale}, black {scaling.black:.6g}, white {scaling.white:.6g}",
         "normal patches": f"{background.samples}, {tail.count if tail else 0} held out",
     }
     if tail is not None:
-        size = model.options.features, background.samples
-        dimensions = statistic.dimensions if statistic.signature == "subspace" else None
+        rows |= {f"pfa {rate:g}": f"threshold {tail.threshold(rate):.6g}" for rate in RATES}
+    if tail is not None and model.direction is None:  # the tolerant statistic has no law
         for rate in RATES:
-            law = false_alarm_threshold(statistic.statistic, rate, *size, dimensions, pooled=True)
-            rows[f"pfa {rate:g}"] = f"threshold {tail.threshold(rate):.6g}; of Gaussian features {law:.6g}"
+            law = false_alarm_threshold("padim", rate, sum(model.features), background.samples)
+            rows[f"pfa {rate:g}"] += f"; of Gaussian features {law:.6g}"
     return rows | model.made

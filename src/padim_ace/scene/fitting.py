@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from padim_ace.detect import PatchMoments
-from padim_ace.detect.pyramid import flatten
+from padim_ace.detect.pyramid import Embedding, energy, flatten, side_by_side
+from padim_ace.detect.signature import CANDIDATES, Bags, candidates
 from padim_ace.scene.model import Options, SceneModel
 from padim_ace.scene.place import SceneError, rasterio, read_targets
 from padim_ace.scene.reading import Scene, Window
@@ -27,11 +26,14 @@ from padim_ace.scene.writing import whole
 SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".npy", ".ntf", ".nitf", ".img", ".jp2", ".bmp")
 """The files that are taken of a folder."""
 CELL, EVERY = 4, 5
-"""Side of the squares of blocks that are held out together, in blocks; of so many squares one is, at most."""
-HELD_OUT = 32768
-"""Held-out blocks, about, that are kept at most: 1.6 kB for 16 patches each."""
-MINED = 16
-"""Patches of each anomalous image that a signature takes, the farthest from the background."""
+"""Side of the squares of blocks that are kept together, in blocks. Of so many squares one is held out for
+thresholds, and one that takes part in the fit is kept for signatures to be held against; or fewer."""
+KEPT = 32768
+"""Blocks, about, that are kept at most for each of both: 1.7 kB for 16 patches."""
+CHIP = 256
+"""Blocks of clutter that count as one image."""
+MARKED = 1024
+"""Patches under marks that a signature is made of, at most."""
 SAMPLED = 4_000_000
 """Values that the scaling is found from, about."""
 
@@ -90,21 +92,25 @@ def fit(
                 values.append(scene.sample())
     sample = np.concatenate(values)
     scaling = Scaling.of(sample[:: max(1, len(sample) // SAMPLED)], scale)
-    model, targets = SceneModel(options or Options(), scaling, device), PatchMoments()
-    held: list[list[Tensor]] = []
-    every = max(EVERY, blocks * model.options.zoom**2 // HELD_OUT)
+    model = SceneModel(options or Options(), scaling, device)
+    kept: list[Kept] = []
+    every = max(EVERY, blocks * model.options.zoom**2 // KEPT)
     for number, path in enumerate(scenes):
         with Scene(path, band) as scene:
-            held += add_normals(model, scene, window, marked.get(path), every, number)
+            kept += add_normals(model, scene, window, marked.get(path), every, number)
     model.fit()
+    held, clutter = (side_by_side(parts) if (parts := [k[i] for k in kept]) else [] for i in (0, 1))
+    targets = []
     for path in (*marked, *images):
         with Scene(path, band) as scene:
-            patches = _target_patches(model, scene, window, None if path in images else marked[path])
-            targets.add(normalize(patches, dim=-1)[:, None])
+            targets.append(_targets(model, scene, window, None if path in images else marked[path]))
     if anomalous:
-        model.fit_signature(targets)
-    if held:
-        model.tail = Tail.of(torch.cat([model.score_blocks(part).flatten() for part in held]).cpu().numpy())
+        starts = range(0, _count(clutter), CHIP)
+        chips = [model.whiten([stage[:, at : at + CHIP] for stage in clutter]) for at in starts]
+        bags = torch.cat([_candidates(chip) for chip in chips]) if chips else torch.cat(targets)[:0]
+        model.fit_signature(torch.cat(targets), bags)
+    if _count(held):
+        model.tail = Tail.of(model.score_blocks(held).flatten().cpu().numpy())
     model.made = {
         "scenes": len(scenes),
         "normals": [path.name for path in scenes[:20]],
@@ -125,39 +131,58 @@ def _scene_of(marks: Path, scenes: list[Path]) -> Path:
     return named[0]
 
 
+Kept = tuple[Embedding, Embedding]
+"""Blocks of a window that are held out, and blocks of clutter."""
+
+
 def add_normals(
     model: SceneModel, scene: Scene, window: int, marks: Path | None = None, every: int = 0, number: int = 0
-) -> list[list[Tensor]]:
-    """Add a scene's blocks that are valid and without a target to the background; return those held out.
+) -> list[Kept]:
+    """Add a scene's blocks that are valid and without a target to the background; return those that are kept.
 
     One of ``every`` squares is held out, none for 0; small scenes are, or not, by their ``number``.
 
     Raises:
         SceneError: for a scene without such blocks.
     """
-    count, held, targets = 0, [], read_targets(marks, scene.place, scene.size) if marks else []
+    count, kept, targets = 0, [], read_targets(marks, scene.place, scene.size) if marks else []
     for tile, seen in windows(scene, model, window, "fit"):
         usable = ((_valid(model, tile, seen) == 1) & (_covered(model, tile, targets) == 0)).all(0)
         if usable.any():
             count += 1
             embedding = model.embed(torch.from_numpy(seen.grey), tile.inner)
-            out = usable & _held_out(model, tile, every, number)
-            model.update([stage[:, (usable & ~out).to(stage.device)] for stage in embedding])
-            held += [[stage[:, out.to(stage.device)] for stage in embedding]] if out.any() else []
+            part = _part(model, tile, every, number)
+            model.update(_of(embedding, usable & (part != 0)))
+            if every:
+                kept.append((_of(embedding, usable & (part == 0)), _of(embedding, usable & (part == 1))))
     if not count:
         raise SceneError(
-            f"{scene.path}: expected valid squares of {model.block} px, found none; is it no-data?"
+            f"{scene.path}: expected valid squares of {model.block} px, found none; all no-data?"
         )
-    return held
+    return kept
 
 
-def _held_out(model: SceneModel, tile: Tile, every: int, number: int) -> Bool[Tensor, " block"]:
-    """Which blocks of a window are held out, whichever windows a scene is cut into."""
+def _part(model: SceneModel, tile: Tile, every: int, number: int) -> Int[Tensor, " block"]:
+    """From 0 to ``every`` - 1, for the square of each block, whichever windows a scene is cut into."""
     starts = [at // model.block for at in tile.corner]
     ends = [at + (part.stop - part.start) // model.block for at, part in zip(starts, tile.inner, strict=True)]
     row, column = (torch.arange(*span) // CELL for span in zip(starts, ends, strict=True))
-    cell = (2 * row[:, None] + column + number).flatten()
-    return cell % every == every - 1 if every else torch.zeros_like(cell, dtype=torch.bool)
+    square = (2 * row[:, None] + column + number).flatten() + 1
+    return square % every if every else square
+
+
+def _of(embedding: Embedding, blocks: Tensor) -> list[Tensor]:
+    return [stage[:, blocks.to(stage.device)] for stage in embedding]
+
+
+def _count(embedding: Embedding) -> int:
+    return embedding[0].shape[1] if embedding else 0
+
+
+def _candidates(white: Embedding) -> Bags:
+    """The patches of some blocks that are farthest from the background, as one bag."""
+    image = [stage.transpose(0, 1).reshape(-1, 1, stage.shape[-1]) for stage in white]
+    return candidates(image, energy(image))
 
 
 def _valid(model: SceneModel, tile: Tile, seen: Window) -> Float[Tensor, "place block"]:
@@ -173,21 +198,24 @@ def _covered(model: SceneModel, tile: Tile, targets: list[dict[str, Any]]) -> Fl
     return model.to_blocks(pooled(covered, model.patch))
 
 
-def _target_patches(
-    model: SceneModel, scene: Scene, window: int, marks: Path | None
-) -> Float[Tensor, "patch feature"]:
-    """The whitened patches that marks cover to a half or, without marks, the farthest from the background."""
+def _targets(model: SceneModel, scene: Scene, window: int, marks: Path | None) -> Bags:
+    """Whitened patches: those that marks cover to a half or, without, the farthest from the background."""
     targets = read_targets(marks, scene.place, scene.size) if marks else []
-    best = torch.empty(0, model.options.features, device=model.device)
+    found = []
     for tile, seen in windows(scene, model, window, "targets"):
-        usable = _valid(model, tile, seen) == 1
+        valid = _valid(model, tile, seen) == 1
+        covered = valid & (_covered(model, tile, targets) >= 0.5)
+        if not (covered if marks else valid.all(0)).any():
+            continue
+        white = model.whiten(model.embed(torch.from_numpy(seen.grey), tile.inner))
         if marks:
-            usable &= _covered(model, tile, targets) >= 0.5
-        if usable.any():
-            white = flatten(model.whiten(model.embed(torch.from_numpy(seen.grey), tile.inner)))
-            best = torch.cat([best, white[usable.to(white.device)]])
-        if not marks:
-            best = best[best.square().sum(1).topk(min(MINED, len(best))).indices]
-    if not len(best):
+            found.append(flatten(white)[covered.to(white[0].device)])
+        else:
+            found.append(_candidates(_of(white, valid.all(0)))[0])
+    if not found:
         raise SceneError(f"{scene.path}: expected targets on valid pixels, found none ({marks or 'no data'})")
-    return best
+    patches = torch.cat(found)
+    if marks:
+        patches = patches[:: -(-len(patches) // MARKED)]
+        return patches[:, None].expand(-1, CANDIDATES, -1)
+    return patches[patches.square().sum(1).topk(CANDIDATES).indices][None]

@@ -16,19 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from padim_ace.detect import (
-    Backbone,
-    Detector,
-    FeatureSubset,
-    Moments,
-    PatchMoments,
-    fit_background,
-    load_backbone,
-    patch_scores,
-)
+from padim_ace.detect import Backbone, FeatureSubset, Moments, fit_background, load_backbone, patch_scores
+from padim_ace.detect.backbones import fold_batch_norm
 from padim_ace.detect.background import Background
+from padim_ace.detect.detector import RECOMMENDED, UNSUPERVISED, Detector
 from padim_ace.detect.pyramid import BlockRows, Embedding, block_orders, energy, flatten, lower_product
-from padim_ace.detect.signature import as_embedding, directions
+from padim_ace.detect.registry import CHANNELS, SAR_CHANNELS
+from padim_ace.detect.sar_channels import sar_channels
+from padim_ace.detect.signature import Bags, as_embedding, learn
 from padim_ace.scene.place import SceneError
 from padim_ace.scene.scaling import Scaling
 from padim_ace.scene.tail import Tail
@@ -48,6 +43,8 @@ class Options(NamedTuple):
     seed: int = 0
     zoom: int = 1
     """How much scenes are enlarged before the network: 2 for targets of a few pixels."""
+    channels: str = "sar"
+    """``network`` leaves out the SAR channels, as PaDiM does."""
 
 
 class SceneModel:
@@ -74,6 +71,7 @@ class SceneModel:
             raise ValueError(f"zoom: expected 1, 2 or 4, found {options.zoom}")
         self.options, self.scaling, self.device = options, scaling, torch.device(device)
         self.backbone = (backbone or load_backbone(options.backbone)).to(self.device)
+        self._folded = fold_batch_norm(self.backbone, (64, 64))
         subset = FeatureSubset.draw(self.backbone.channels, options.features, options.seed)
         self.subset = subset.to(self.device)
         self.seen = seen or strides_and_reach(self.backbone)
@@ -85,7 +83,7 @@ class SceneModel:
         self.orders = block_orders([(coarse // stride,) * 2 for stride in strides])
         self.moments = Moments()
         self.background: Background | None = None
-        self.directions: Float[Tensor, "feature direction"] | None = None
+        self.direction: Float[Tensor, " feature"] | None = None
         self.tail: Tail | None = None
         self.made: dict[str, Any] = {}
         """How it was made, as plain data."""
@@ -96,12 +94,14 @@ class SceneModel:
         zoom, images = self.options.zoom, grey.to(self.device)[None, None]
         if zoom > 1:
             images = torch.nn.functional.interpolate(images, scale_factor=zoom, mode="bilinear")
-        images = self.backbone.normalise(images).contiguous(memory_format=torch.channels_last)
+        inputs = self.backbone.normalise(images).contiguous(memory_format=torch.channels_last)
+        maps = [m[0, kept] for m, kept in zip(self._folded(inputs)[::-1], self.subset.stages, strict=True)]
+        if self.options.channels == "sar":
+            maps[-1] = torch.cat([maps[-1], sar_channels(images, maps[-1].shape[-2:])[0]])
         stages = []
-        for level, (stride, maps) in enumerate(zip(self.seen[0], self.backbone(images)[::-1], strict=True)):
+        for stage, stride, order in zip(maps, self.seen[0], self.orders, strict=True):
             rows, columns = (slice(p.start * zoom // stride, p.stop * zoom // stride) for p in inner)
-            kept = maps[0, :, rows, columns].index_select(0, self.subset.stages[level])
-            stages.append(_as_blocks(kept, self.seen[0][0] // stride)[self.orders[level]].float())
+            stages.append(_as_blocks(stage[:, rows, columns], self.seen[0][0] // stride)[order])
         return stages
 
     def update(self, embedding: Embedding) -> None:
@@ -114,23 +114,21 @@ class SceneModel:
         Raises:
             ValueError: for fewer normal patches than features.
         """
-        patches, features = self.moments.count * len(self.orders[-1]), self.options.features
+        patches, features = self.moments.count * len(self.orders[-1]), sum(self.features)
         if patches <= features:
             raise ValueError(
                 f"normals: expected more valid patches than {features} features, found {patches}"
             )
         before, self.background = self.background, fit_background(self.moments, "shared")
-        if self.directions is not None and before is not None:
+        if self.direction is not None and before is not None:
             old, new = (self._dense(b.whitening) for b in (before, self.background))
-            moved = new @ torch.linalg.solve_triangular(old, self.directions.double(), upper=False)
-            q, r = torch.linalg.qr(moved)
-            self.directions = (q * r.diagonal().sign()).float()
+            raw = torch.linalg.solve_triangular(old, self.direction.double()[:, None], upper=False)
+            self.direction = torch.nn.functional.normalize((new @ raw)[:, 0], dim=0).float()
         self.moments = Moments()
 
     def _dense(self, rows: BlockRows) -> Float[Tensor, "feature feature"]:
         """A lower triangular matrix, written out, in float64."""
-        identity = torch.eye(self.options.features, device=self.device)
-        columns = as_embedding(identity, [len(stage) for stage in self.subset.stages])
+        columns = as_embedding(torch.eye(sum(self.features), device=self.device), self.features)
         return flatten(lower_product(rows, columns))[0].T.double()
 
     def anew(self) -> SceneModel:
@@ -144,29 +142,33 @@ class SceneModel:
         assert self.background is not None
         return lower_product(self.background.whitening, self.background.centre(embedding))
 
-    def fit_signature(self, targets: PatchMoments) -> None:
-        """Look for targets like these patches, whitened and of unit length, from now on."""
-        found = directions("mined", targets, PatchMoments(), 1)
-        self.directions = (found / found.norm(dim=0)).float()
+    def fit_signature(self, targets: Bags, clutter: Bags) -> None:
+        """Look for targets like those of some whitened patches, and unlike the clutter, from now on."""
+        assert self.background is not None
+        samples = self.background.samples
+        self.direction = learn(RECOMMENDED.signature, targets, clutter, samples).float()
 
     @property
-    def statistic(self) -> Detector:
-        """How patches are scored: by their distance or, with a signature, by Kelly's statistic."""
-        if self.directions is None:
-            return Detector("padim", "shared", signature="", convention="")
-        count = self.directions.shape[1]
-        return Detector("glrt", "shared", signature="mined" if count == 1 else "subspace", dimensions=count)
+    def detector(self) -> Detector:
+        """How patches are scored, but for the background, which is shared, and for the smoothing."""
+        return UNSUPERVISED if self.direction is None else RECOMMENDED
+
+    @property
+    def features(self) -> list[int]:
+        """How many features each stage has, coarse to fine: the network's, and the SAR channels."""
+        *coarse, fine = (len(stage) for stage in self.subset.stages)
+        return [*coarse, fine + sum(SAR_CHANNELS[kind] for kind in CHANNELS[self.options.channels])]
 
     @torch.inference_mode()
     def score_blocks(self, embedding: Embedding) -> Float[Tensor, "place block"]:
         """The score of each patch of the finest stage."""
         white = self.whiten(embedding)
-        length, along, unit = energy(white), None, None
-        if self.directions is not None:
-            along = flatten(white) @ self.directions
-            unit = length.new_ones(len(length), 1)
+        length, along = energy(white), None
+        if self.direction is not None:
+            along = flatten(white) @ self.direction
         assert self.background is not None
-        return patch_scores(self.statistic, along, length, unit, self.background.samples)
+        unit = length.new_ones(len(length), 1)
+        return patch_scores(self.detector, along, length, unit, self.background.samples)
 
     def score(self, grey: Float[Tensor, "row column"], inner: Inner) -> Float[Tensor, "_row _column"]:
         """The scores of the inner part of a window, one for each patch."""
@@ -192,7 +194,7 @@ class SceneModel:
             "weights": self.backbone.model.state_dict(),
             "seen": self.seen,
             "background": background,
-            "directions": self.directions,
+            "direction": self.direction,
             "tail": self.tail and vars(self.tail),
             "made": self.made,
         }
@@ -218,7 +220,7 @@ class SceneModel:
         model = cls(options, Scaling(**state["scaling"]), device, backbone=backbone, seen=state["seen"])
         background = state["background"]
         background |= {name: BlockRows(**background[name]) for name in ("covariance", "whitening")}
-        model.background, model.directions = Background(**background), state["directions"]
+        model.background, model.direction = Background(**background), state["direction"]
         model.tail = Tail(**state["tail"]) if state["tail"] else None
         model.made = state["made"] | {"sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
         return model
