@@ -131,7 +131,7 @@ def _scene_of(marks: Path, scenes: list[Path]) -> Path:
     return named[0]
 
 
-Kept = tuple[Embedding, Embedding]
+Kept = tuple[list[Tensor], list[Tensor]]
 """Blocks of a window that are held out, and blocks of clutter."""
 
 
