@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -28,6 +29,7 @@ def rasterio() -> Any:
     Raises:
         SceneError: if it is not installed.
     """
+    os.environ.setdefault("GDAL_CACHEMAX", "128")  # MB; by itself it takes a twentieth of all memory
     try:
         for part in ("features", "shutil", "transform", "warp", "windows"):
             import_module(f"rasterio.{part}")
