@@ -3,8 +3,8 @@
 #
 # :::{admonition} This notebook
 # :class: dropdown note
-# Reads a prepared dataset; writes `scores.csv`, `provenance.json` and `not_run.csv` to the folder `out`. RX and CFAR
-# need neither weights nor a GPU; where the others' weights are not at hand the notebook says so and goes on. RX takes
+# Reads a prepared dataset; writes `scores.csv`, `provenance.json` and `not_run.csv` to the folder `out`. Needs
+# neither weights nor a GPU for RX and CFAR; where the others' weights are not at hand the notebook says so and goes on. RX takes
 # about 6 s for a demo dataset with 3 seeds, 4 minutes for MSTAR with 10. With `rivals` it runs the slow ones
 # instead, for up to an hour a seed (`make rivals`).
 # :::
@@ -33,7 +33,8 @@ import torch
 from IPython.display import Markdown, display
 
 from padim_ace.experiment import results
-from padim_ace.experiment.baselines import NOT_RUN, run_baselines, run_rivals
+from padim_ace.experiment.baseline_runs import run_baselines, run_rivals
+from padim_ace.experiment.baselines import NOT_RUN
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.provenance import provenance

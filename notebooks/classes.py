@@ -3,7 +3,7 @@
 # # Classes: can ACE say which target it is?
 #
 # The paper leaves to future work whether signatures can tell targets apart. Here each class has one, learnt from the
-# classes of whole images: [LACE](#beyond) of the images of the class against those of all others. An image is of the class with the largest mean
+# classes of whole images: [LACE](beyond.ipynb) of the images of the class against those of all others. An image is of the class with the largest mean
 # of $A / \sqrt{N + E}$ over its sixteen patches farthest from the background. On MSTAR the background is fitted on the erased
 # copies of the 17° chips, the signatures are learnt from these chips, and all of the 15° chips are judged: no copy of a judged image trains.
 #
@@ -11,7 +11,7 @@
 # whitened space for each class, and has an offset; ACE has one direction a class and no offset.
 #
 # Tried on held-out 17° chips, 92 at a time of 275, with 18 of each class to learn from: LACE found the class of 27 %, MI-ACE of 17 %, MI-ACE
-# less the mean of the classes' of 16 %, the logistic regression of 24 %, with a tenth of the penalty of 33 %; one image in ten is chance, and the standard
+# less the mean of the classes' of 16 %, the logistic regression of 33 % (24 % with ten times its penalty); one image in ten is chance, and the standard
 # error is 3 %. The class at the image's best patch (27 %) is no better than the mean over the sixteen.
 #
 # :::{admonition} This notebook

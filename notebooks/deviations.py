@@ -218,7 +218,7 @@ show(
 # %% tags=["hide-input"]
 wide = fill.pivot(index="measure", columns="dataset", values="value").loc[list(deviations.FILL)]
 wide = wide.rename(index=deviations.FILL, columns=dataset_title).rename_axis("Measure").reset_index()
-html_tables.table(wide, "How well the fill is told from background, as fractions.", "fill", ".3f")
+html_tables.table(wide, "How well the fill is told from background, as fractions.", "fill", form=".3f")
 
 # %% [markdown]
 # A high image AUROC on such a benchmark can thus be had without finding a single target, and says nothing by itself about
@@ -266,7 +266,7 @@ html_tables.table(deviations.clamp_effect(clamp), caption, "clamp")
 #
 # The normal images of MSTAR and SSDD are the anomalous ones with their targets erased, and the paper's split deals the two
 # kinds independently: four of five tested anomalous images have their own background among the images that train. HRSID's
-# tiles share scenes as well. Under the protocol `scenes` ([how roles are dealt](#protocols)) that can't be. What the leak
+# tiles share scenes as well. Under the protocol `scenes` ([how roles are dealt](#two-protocols)) that can't be. What the leak
 # alone does is measured by two arms that test the same images and train on as many: in one no scene of a tested image
 # trains, in the other the normal images of the scenes of tested anomalous images take the place of as many others.
 

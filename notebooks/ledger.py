@@ -12,10 +12,10 @@
 #   one or the other with means and spreads as they are, and how much of the interval *stays* however many seeds there are;
 # - **not run**: weights or data were not at hand, and the letter leads to which, and how to run it.
 #
-# Here a number is the mean over all seeds, of the [protocol](#protocols) `paper`. The paper gives the mean and the standard deviation of three runs, and no more: its
+# Here a number is the mean over all seeds, of the [protocol](#two-protocols) `paper`. The paper gives the mean and the standard deviation of three runs, and no more: its
 # runs are not known, so its spread enters as that of three random splits as ours are. The variance of the difference is
 # $s_\mathrm{paper}^2(1/3 + 1/8) + s_\mathrm{here}^2(1/J + 1/8)$ for $J$ seeds, with the degrees of freedom of Welch and
-# Satterthwaite; the 1/8 is for [splits that overlap](#intervals). Three runs say little: alone they leave twice
+# Satterthwaite; the 1/8 is for [splits that overlap](#about-intervals). Three runs say little: alone they leave twice
 # their standard deviation to either side.
 #
 # *Here* is what the paper describes: targets removed as it says, from SSDD by k-means, and PaDiM-ACE in the reading

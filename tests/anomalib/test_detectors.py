@@ -190,7 +190,7 @@ def test_what_we_recommend_finds_more_than_the_papers(kind, fitted):
         average_precision_score(targets, cosines(made, images)[0].ravel())
         for made in (recommended, fitted[0])
     )
-    assert ours > max(0.7, papers + 0.05)
+    assert ours > papers + 0.2
 
 
 def test_without_any_anomalous_image(folder, tmp_path):

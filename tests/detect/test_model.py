@@ -40,7 +40,7 @@ def test_a_model_gives_the_maps_of_the_experiment(experiment, detector):
     model = AceModel(backbone, detector, features=12, seed=3, image_size=SIZE)
     for batch in images("train").split(4):
         model.update(batch)
-    model.fit([(batch, None) for batch in images("signature").split(3)] if detector.has_signature else ())
+    model.fit([(batch, None, []) for batch in images("signature").split(3)] if detector.has_signature else ())
     (expected,) = experiment.maps(images("test"), run, [detector])
     found = model(images("test"))
     torch.testing.assert_close(found.anomaly_map[:, 0], expected, atol=2e-4, rtol=2e-4)

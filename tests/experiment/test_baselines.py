@@ -1,6 +1,6 @@
 import json
 import os
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from data_prep.prepared import COLUMNS
 from padim_ace.detect.backbones import WeightsError, load_backbone
 from padim_ace.experiment import anomalib_baselines as models
-from padim_ace.experiment import baselines, embedding_store, rx, rx_run
+from padim_ace.experiment import baseline_runs, baselines, embedding_store, rx, rx_run
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.protocols import Draw
@@ -116,8 +116,7 @@ def network(monkeypatch):
     """Random weights in place of those that are asked for."""
 
     def load(backbone, layers):
-        torch.manual_seed(0)
-        return backbone, load_backbone(backbone, "random", layers=layers).model
+        return backbone, load_backbone(f"{backbone}_random", layers=layers).model
 
     monkeypatch.setattr(models, "load_network", load)
     return load
@@ -164,18 +163,23 @@ def test_a_peer_is_what_anomalibs_engine_makes_of_the_same_images(network, monke
         )
 
 
-def test_dfm_is_anomalibs_model_on_the_same_images_whatever_shares_its_backbone(dataset, network):
-    ((name, backbone, tally),) = models.run_peers(dataset, SETTINGS, ["dfm_resnet18"], ["paper", "scenes"])
-    assert (name, backbone) == ("dfm_resnet18", "resnet18")
-    roles = dataset.draw_roles(*astuple(tally.draws[1])[::-1])
-    train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
-    model = models.make_peer("dfm_resnet18")
-    alone = model.model  # fitted again by anomalib's own forward, on this seed alone
-    whole = network("resnet18", ["layer3"])[1].to(memory_format=torch.contiguous_format)
-    alone.feature_extractor.feature_extractor = whole
-    with torch.inference_mode():
-        alone(models.prepared_images(dataset, train, model.pre_processor))
-        alone.fit()
+@pytest.mark.parametrize("peer", ["dfm_resnet18", "patchcore"])
+def test_a_peer_is_anomalibs_model_on_the_same_images_whatever_shares_its_backbone(dataset, network, peer):
+    ((name, backbone, tally),) = models.run_peers(dataset, SETTINGS, [peer], ["paper", "scenes"])
+    assert (name, backbone) == (peer, "resnet18")
+    draw = tally.draws[1]
+    roles = dataset.draw_roles(draw.seed, draw.protocol)
+    train, test = (np.flatnonzero(roles == role) for role in ("train", "test"))
+    torch.manual_seed(draw.seed)
+    np.random.seed(draw.seed)  # noqa: NPY002
+    model = models.make_peer(peer)
+    alone = model.model  # fitted again by anomalib's own forward, on this draw alone
+    shuffled = train[torch.randperm(len(train)).numpy()]
+    whole = load_backbone("resnet18_random", layers=models.PEERS[peer].layers).model
+    alone.feature_extractor.feature_extractor = whole.to(memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        alone(models.prepared_images(dataset, shuffled, model.pre_processor))
+        model.fit()
         alone.eval()
         expected = alone(models.prepared_images(dataset, test, model.pre_processor)).pred_score
     np.testing.assert_allclose(tally.image[1, 0, test], expected.flatten().numpy(), rtol=1e-3)
@@ -286,7 +290,7 @@ def test_missing_weights_are_one_line_that_says_what_to_do(no_hub, monkeypatch, 
 
 def test_what_has_no_weights_is_recorded_as_not_run(dataset, no_hub, tmp_path, monkeypatch):
     monkeypatch.delenv("PADIM_ACE_WEIGHTS", raising=False)
-    frame, missing = baselines.run_baselines(dataset, "speckle", SETTINGS, "make book")
+    frame, missing = baseline_runs.run_baselines(dataset, "speckle", SETTINGS, "make book")
     write_scores(frame, tmp_path / "scores.csv")
     found = read_scores(tmp_path / "scores.csv")
     assert set(found["detector"]) == {"rx", "rx_shared", "cfar"} and list(found.columns) == list(SCORES)

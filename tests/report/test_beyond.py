@@ -4,80 +4,85 @@ import pytest
 from fakes.scores import rows
 from test_html_tables import Read
 
-from padim_ace.detect.detector import PADIM, Detector
+from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED
+from padim_ace.paper.detectors import CHANGED
 from padim_ace.report import beyond
 from padim_ace.report.figures import svg
 
-SHARED = Detector(background="shared", signature="masked")
-MINED = Detector(signature="mined")
-COLUMN = ("ssdd", "image", "auroc")
 VALUES = np.array([0.90, 0.92, 0.88, 0.91, 0.89])
+WOBBLE = np.array([0.001, -0.001, 0.002, -0.002, 0])
+HALF = 2.776 * 100 * np.std(WOBBLE, ddof=1) * (1 / 5 + 1 / 8) ** 0.5  # Nadeau and Bengio's
 
 
-def scores(gain):
-    """ACE is ahead of PaDiM by ``gain`` on each seed, give or take a little."""
-    wobble = np.array([0.001, -0.001, 0.002, -0.002, 0])
-    parts = [rows(PADIM, VALUES), rows(MINED, VALUES + gain + wobble), rows(SHARED, VALUES + 0.05)]
-    return pd.concat([*parts, rows(Detector(), VALUES - 0.2), rows(Detector(convention="equation"), VALUES)])
-
-
-@pytest.mark.parametrize(("gain", "wins"), [(0.01, True), (0.0005, False), (-0.01, False)])
-def test_a_detector_wins_by_more_than_the_interval_of_its_paired_gain(gain, wins):
-    frame = beyond.comparison(scores(gain), [COLUMN])
-    row = frame[frame["signature"] == "mined"].iloc[0]
-    assert row["gain"] == pytest.approx(100 * gain) and row["seeds"] == 5
-    assert row["gain_half"] == pytest.approx(
-        2.776 * np.std([0.1, -0.1, 0.2, -0.2, 0], ddof=1) * (1 / 5 + 1 / 8) ** 0.5, rel=1e-3
+def scores(gain, rx=0.0, seeds=5, **changed):
+    """The recommended detector is ahead of PaDiM by ``gain`` on each seed, and of RX by ``rx``."""
+    return pd.concat(
+        rows(who, values, protocol="scenes", level=level, metric=metric, **at | changed)
+        for level, metric in beyond.METRICS
+        for who, values, at in (
+            (PADIM, VALUES, {}),
+            (UNSUPERVISED, VALUES + 0.01, {}),
+            (RECOMMENDED, VALUES + gain + WOBBLE, {}),
+            ("rx", VALUES + gain - rx, {"backbone": ""}),
+            ("mhpatchcore", (VALUES + gain - 0.03)[:seeds], {}),
+        )
     )
-    assert row["wins"] == wins and row["loses"] == (gain < -0.002)
 
 
-def test_the_detectors_are_those_as_they_are_meant_in_the_order_of_the_registries():
-    assert beyond.detectors(scores(0)) == [PADIM, Detector(), MINED, SHARED]
+@pytest.mark.parametrize(
+    ("gain", "above", "below"), [(0.01, True, False), (0.001, False, False), (-0.01, False, True)]
+)
+def test_ahead_means_by_more_than_the_interval_of_the_paired_difference(gain, above, below):
+    frame = beyond.comparison(scores(gain), beyond.COMPARED, "ssdd")
+    row = frame[(frame["detector"] == "PaDiM") & (frame["metric"] == "aupro")].iloc[0]
+    assert row["ahead"] == pytest.approx(100 * gain) and row["ahead_half"] == pytest.approx(HALF, rel=1e-3)
+    assert (row["above"], row["below"]) == (above, below)
 
 
-def test_the_table_says_what_supervision_each_row_uses_and_marks_the_best_and_those_that_win():
-    read = Read(beyond.comparison_table(beyond.comparison(scores(0.01), [COLUMN]), "caption", "name"))
-    assert read.rows[0] == ["Detector", "Signature", "Supervision", "SSDD by masks, image"]
-    padim, mean, mined, masked = read.rows[1:]
-    assert padim[:3] == ["Mahalanobis", "–", "normal images"] and mean[:3] == ["ACE", "mean", "image labels"]
-    assert masked[:3] == ["ACE, shared background", "masked", "masks"]
-    assert "▲" not in padim[3] + mean[3] and "▼" in mean[3] and "▲" in mined[3] and "▲" in masked[3]
-    assert masked[3].startswith("95.0 ± 2.5") and read.bold == {(4, 3)}
-    assert read.titles[3, 3] == "+1.00 ± 0.25 over PaDiM on the same 5 seeds"
+def test_the_table_marks_what_is_decided_and_says_how_many_seeds():
+    frame = beyond.comparison(scores(0.01, rx=-0.01, seeds=3), beyond.COMPARED, "ssdd")
+    read = Read(beyond.comparison_table(frame, "caption", "name"))
+    assert read.rows[0] == ["Detector", "Known", *beyond.METRICS.values()]
+    ours, padim, rx, patches = read.rows[1:]
+    assert [ours[0], ours[1]] == ["recommended", "image labels"] and (1, 2) in read.bold
+    assert "▼" in padim[2] and "▲" in rx[2] and "▼" in patches[2] and "▼" not in ours[2]
+    assert "on the same 3 seeds" in read.titles[4, 2] and "on the same 5 seeds" in read.titles[2, 2]
 
 
-def test_wins_and_losses_of_one_detector_over_the_columns():
-    pixel = [rows(PADIM, VALUES, level="pixel"), rows(MINED, VALUES - 0.01, level="pixel")]
-    pixel.append(rows(Detector(), VALUES + [0.1, -0.1, 0.1, -0.1, 0], level="pixel"))
-    frame = beyond.comparison(pd.concat([scores(0.01), *pixel]), [COLUMN, ("ssdd", "pixel", "auroc")])
-    found = beyond.wins(frame).set_index("Detector")
-    assert found.loc["ACE, mined"].tolist() == ["image labels", 1, 1, 2]
-    assert found.loc["ACE, mean"].tolist() == ["image labels", 0, 1, 2]
-    assert found.loc["ACE, masked, shared background"].tolist() == ["masks", 1, 0, 1]
-    assert list(found.index)[0] == "ACE, masked, shared background"  # of equal wins the one without a loss
+def test_columns_are_counted_where_it_is_above_all_rivals_and_below_one():
+    both = pd.concat([scores(0.01, rx=0.01), scores(0.01, rx=-0.01, dataset="hrsid")])
+    assert beyond.tally(both, ["ssdd", "hrsid"]) == (5, 5, 10)
+    assert beyond.tally(scores(0.01), ["ssdd"]) == (0, 0, 5)  # RX is level
+    without = both[both["detector"] != "rx"]
+    assert [*beyond.rivals(without, ["ssdd"])] == ["PaDiM", "MH-PatchCore"]
+    assert beyond.tally(without, ["ssdd", "hrsid"]) == (10, 0, 10)  # a rival that was not run is not counted
 
 
-def test_the_gain_figure_draws_and_says_every_gain():
-    figure, alt = beyond.gain_figure(beyond.comparison(scores(0.01), [COLUMN]))
-    assert "SSDD by masks, image, ACE: mined +1.00." in alt
-    drawn = [line.get_xdata() for line in figure.axes[0].get_lines() if line.get_label() == "_nolegend_"]
-    assert any(np.allclose(x, 1) for x in drawn if len(x) == 1)
-    assert svg(figure, alt)
+def test_changes_are_differences_to_the_recommended_detector():
+    kinds = {"as recommended": 0.0, "MI-ACE signature": -0.02, "no peak": 0.0005}
+    validation = pd.concat(
+        rows(
+            CHANGED[name],
+            VALUES + change + (WOBBLE if change else 0),
+            protocol="scenes",
+            level=level,
+            metric=metric,
+        )
+        for name, change in kinds.items()
+        for level, metric in beyond.METRICS
+    )
+    read = Read(beyond.changes_table(validation, kinds, ["ssdd"], "caption", "name"))
+    assert [row[0] for row in read.rows[1:]] == [*kinds]
+    assert read.rows[1][1] == "90.0" and "▼" in read.rows[2][1] and "−2.0" in read.rows[2][1]
+    assert read.rows[3][1] == "0.0"
 
 
-def test_a_choice_is_counted_once_per_seed():
-    chosen = [(seed, "mined", n, n == (4 if seed else 16), "ssdd") for seed in range(3) for n in (4, 16)]
-    frame = pd.DataFrame(chosen, columns=["seed", "signature", "number", "chosen", "dataset"])
-    read = Read(beyond.selection_table(frame, "caption", "name"))
-    assert read.rows == [["Dataset", "4 patches mined", "16 patches mined"], ["SSDD by masks", "2", "1"]]
-
-
-def test_few_images():
-    few = pd.concat(rows(MINED, VALUES + g, images=n) for n, g in ((1, -0.1), (5, -0.01), (20, 0.01)))
-    found = beyond.by_images(few, scores(0.02), COLUMN)
-    assert list(found) == ["1", "5", "20", "all"]
-    assert [gain.mean for _, gain in found.values()] == pytest.approx([-10, -1, 1, 2])
-    figure = beyond.supervision_figure(few, scores(0.02), [COLUMN])
-    lines = [line.get_ydata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 4]
-    assert any(np.allclose(line, [80, 89, 91, 92]) for line in lines)
+def test_figures_say_in_words_what_they_show():
+    few = pd.concat(
+        rows(RECOMMENDED, VALUES + n / 1000, protocol="scenes", level="image", metric="auroc", images=n)
+        for n in (1, 5, 20)
+    )
+    figure, said = beyond.supervision_figure(few, scores(0.05), ["ssdd"], [("image", "auroc")])
+    assert "1 90.1, 5 90.5, 20 92.0, all 95.0" in said and svg(figure, said)
+    figure, said = beyond.ahead_figure(scores(0.05), ["ssdd"])
+    assert "above PaDiM: Image AUROC +5.0" in said and svg(figure, said)

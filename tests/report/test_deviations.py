@@ -79,7 +79,7 @@ def test_the_leak_is_the_paired_change_from_one_arm_to_the_other():
     scores = [rows(PADIM, [0.8, 0.9, 0.7], protocol="apart"), rows(PADIM, [0.81, 0.92], protocol="twins")]
     scores += [rows(PADIM, [0.1, 0.1]), of("published", [0.5], protocol="twins"), of("centred", [0.5])]
     found = deviations.leak(pd.concat(scores), ["ssdd", "mstar"], "resnet18").to_dict("records")
-    half = 12.706 * np.std([1, 2], ddof=1) / 2**0.5
+    half = 12.706 * np.std([1, 2], ddof=1) * (1 / 2 + 1 / 8) ** 0.5
     assert found == [
         {
             "Dataset": "SSDD by masks",

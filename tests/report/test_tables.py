@@ -8,6 +8,7 @@ from test_html_tables import Read
 
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import BACKBONES, COVARIANCES
+from padim_ace.experiment.results import read_scores
 from padim_ace.paper import published
 from padim_ace.paper.detectors import DETECTORS
 from padim_ace.report import figures, ledger, tables
@@ -95,7 +96,7 @@ def test_a_setting_that_was_not_run_has_one_line_and_says_why():
 def test_weights_that_stand_in_are_named_in_the_table_and_in_the_ledger():
     others = rows("dfm", [0.7, 0.8], dataset="ssdd_kmeans", backbone="resnet50_keras")
     scores = pd.concat([SCORES, others])
-    found = tables.compare(tables.table_settings(1), scores, "ssdd_kmeans", PAPER, 1)
+    found = tables.compare(tables.table_settings(1), scores, "ssdd_kmeans", published=PAPER, number=1)
     dfm = found[(found["label"] == "DFM") & (found["level"] == "image")].iloc[0]
     assert dfm["mean"] == pytest.approx(75) and dfm["paper_mean"] > 0 and dfm["verdict"] != "not run"
     assert dfm["backbone"] == "resnet50_keras" and "Keras" in dfm["note"]
@@ -106,7 +107,7 @@ def test_weights_that_stand_in_are_named_in_the_table_and_in_the_ledger():
     )
     assert number["ours"] == pytest.approx(75) and "Keras" in number["note"]
     timms = pd.concat([scores, others.assign(backbone="resnet50", value=0.9)])  # these are the paper's
-    found = tables.compare(tables.table_settings(1), timms, "ssdd_kmeans", PAPER, 1)
+    found = tables.compare(tables.table_settings(1), timms, "ssdd_kmeans", published=PAPER, number=1)
     dfm = found[(found["label"] == "DFM") & (found["level"] == "image")].iloc[0]
     assert dfm["mean"] == pytest.approx(90) and dfm["backbone"] == "resnet50" and not dfm["note"]
 
@@ -115,7 +116,9 @@ def test_networks_that_were_never_trained_stand_beside_those_that_were():
     scores = pd.concat(
         [rows(d, [0.6], dataset="hrsid", backbone="mobilevit_xs_random") for d in (PADIM, Detector())]
     )
-    found = tables.compare(tables.table_settings(2), scores, "hrsid", PAPER, 2).query("level == 'image'")
+    found = tables.compare(tables.table_settings(2), scores, "hrsid", published=PAPER, number=2).query(
+        "level == 'image'"
+    )
     labels = found["label"].tolist()
     assert labels[labels.index("MobileViT") :] == ["MobileViT", *["MobileViT, random weights"] * 2]
     assert found["mean"].iloc[-2:].tolist() == [60, 60] and found["paper_mean"].iloc[-2:].isna().all()
@@ -224,15 +227,17 @@ def test_the_ledger_has_all_three_readings_and_the_mask_prepared_number_apart():
         zip(heads, next(r for r in lines if r[:4] == ["PaDiM-ACE", "1", "SSDD", "image"]), strict=True)
     )
     assert shown["Paper"] == "63.47 ± 4.57" and shown["Here"] == f"{row['ours']:.2f} ± {row['ours_std']:.2f}"
-    assert shown["Centred"] == f"{row['ours_centred']:.2f}"
-    for line in lines:
-        ours = line[2] == "SSDD" and line[0].startswith("PaDiM")
-        assert (line[-1] == "25.00" and "25.00" not in line[:-1]) if ours else line[-1] == "–"
+    assert shown["Centred"] == f"{row['ours_centred']:.1f}"
+    by_masks = frame.set_index(["dataset", "model"])["ours_by_masks"]
+    assert (by_masks[[("ssdd", "padim"), ("ssdd", "padim_ace")]] == 25).all()
+    assert by_masks.drop("ssdd", level=0).isna().all() and not any("25.0" in cell for line in lines for cell in line)
 
 
 def test_every_reason_of_the_ledger_stands_below_it():
     shown = ledger.draw(ledger.ledger(PAPER, SCORES))
-    letters = {verdict[-2] for *_, verdict, _, _, _, _ in Read(shown).rows[1:] if verdict.endswith(")")}
+    heads, *lines = Read(shown).rows
+    verdicts = [line[heads.index("Verdict")] for line in lines]
+    letters = {verdict[-2] for verdict in verdicts if verdict.endswith(")")}
     below = [item.partition(": ")[0] for item in shown.data.split("<li>")[1:]]
     assert letters and letters == set(below) and len(below) == len(letters)
 
@@ -249,7 +254,8 @@ def test_numbers_of_the_prose_are_those_of_the_table():
 
 
 def test_every_name_in_the_prose_has_a_number():
-    numbers = ledger.numbers(PAPER, SCORES, ROOT / "results/paper")
+    folder = ROOT / "results/paper"
+    numbers = ledger.numbers(PAPER, read_scores(folder), folder)
     prose = "".join(path.read_text() for path in (ROOT / "book").glob("*.md"))
     named = {part.partition("}}")[0].strip() for part in prose.split("{{")[1:]}
     assert named and named <= set(numbers)

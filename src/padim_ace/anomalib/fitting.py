@@ -124,15 +124,20 @@ class OnePassFit(MemoryBankMixin):
         """Score a batch, and keep the images that made the signature from setting the threshold."""
         if self.trainer.sanity_checking:
             return None
-        scored = self.model(batch.image)
-        batch.update(pred_score=scored.pred_score, anomaly_map=scored.anomaly_map)
-        if scored.pred_class is not None:
-            batch.explanation = [self.model.classes[number] for number in scored.pred_class]
+        batch = self.predict_step(batch)
         left = [not self._signature.took(path) for path in batch.image_path or [None] * len(batch)]
         if all(left):
             return batch
         others = [item for item, is_left in zip(batch.items, left, strict=True) if is_left]
         return ImageBatch.collate(others) if others else None
+
+    def predict_step(self, batch: Any, *args, **kwargs) -> Any:
+        """Score a batch; where targets have classes, each image's stands in its ``explanation``."""
+        scored = self.model(batch.image)
+        batch.update(pred_score=scored.pred_score, anomaly_map=scored.anomaly_map)
+        if scored.pred_class is not None:
+            batch.explanation = [self.model.classes[number] for number in scored.pred_class]
+        return batch
 
     def on_test_start(self) -> None:
         """Refuse to test on images that made the signature."""

@@ -8,7 +8,16 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "registry": ["BACKBONES", "BACKGROUNDS", "COVARIANCES", "SIGNATURES", "STATISTICS"],
+        "registry": [
+            "BACKBONES",
+            "BACKGROUNDS",
+            "CHANNELS",
+            "COVARIANCES",
+            "RANDOM",
+            "SAR_CHANNELS",
+            "SIGNATURES",
+            "STATISTICS",
+        ],
         "detector": ["PADIM", "RECOMMENDED", "UNSUPERVISED", "Detector"],
         "false_alarm": ["false_alarm_rate", "false_alarm_threshold"],
         "statistics": ["ace", "glrt", "linear", "mahalanobis", "patch_scores", "tolerant"],

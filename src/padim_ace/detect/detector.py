@@ -104,6 +104,6 @@ PADIM = Detector("padim", signature="", convention="")
 
 
 RECOMMENDED = Detector("tolerant", signature="lace", channels="sar", smoothing=2.0)
-"""What this project recommends where there are anomalous images: labels of images are enough."""
+"""What this project recommends where there are anomalous images; labels of images are enough."""
 UNSUPERVISED = Detector("padim", signature="", convention="", channels="sar", smoothing=2.0)
 """What this project recommends where there are none."""

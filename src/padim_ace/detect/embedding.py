@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -181,7 +181,7 @@ class Embedder(nn.Module):
         covered = F.adaptive_avg_pool2d(masks.to(self.raster.device).unsqueeze(1).float(), self.grid)
         return covered.flatten(1).T[getattr(self, f"order{len(self.sizes) - 1}")]
 
-    def to_raster(self, scores: Float[Tensor, place * rest]) -> Float[Tensor, "*rest row column"]:
+    def to_raster(self, scores: Shaped[Tensor, place * rest]) -> Shaped[Tensor, "*rest row column"]:
         """Scores of the finest grid, from block order to images."""
         return scores.index_select(0, self.raster).movedim(0, -1).unflatten(-1, self.grid)
 

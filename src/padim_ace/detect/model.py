@@ -180,8 +180,6 @@ class AceModel(nn.Module):
             )
         self.embedder.to(device)
 
-    # fitting
-
     def begin(self) -> None:
         """Forget the normal images of a fit that did not come to its end."""
         self.moments = Moments()
@@ -216,41 +214,9 @@ class AceModel(nn.Module):
         background = fit_background(self.moments, self.detector.background)
         product = inner_product(background, self.detector.covariance, self.shape)
         self.classes = []
-        prepared = self._signature(background, product, signature) if self.detector.has_signature else None
+        prepared = _signature(self, background, product, signature) if self.detector.has_signature else None
         self.begin()
         self.fitted.keep(background, product, prepared)
-
-    def _signature(
-        self, background: Background, product: InnerProduct, batches: Iterable[SignatureBatch]
-    ) -> Prepared:
-        """The signature ready to be projected on.
-
-        Every rank of a distributed run sees all signature images, so only clutter adds up.
-        """
-        if not isinstance(product, Full) or not self.detector.pooled:
-            mean = MeanSignature()
-            for images, *_ in batches:
-                mean.update(self._embed(images))
-            return product.prepare(background.centre(mean.mean()))
-        pool, names = Pool([self.detector]), list[str]()
-        for images, masks, classes in batches:
-            if SIGNATURES[self.detector.signature].supervision == "masks" and masks is None:
-                raise ValueError("masked signature: expected a mask for each anomalous image, found none")
-            covered = None if masks is None else self.embedder.covered(masks)
-            white = product.whiten(background.centre(self._embed(images)))
-            pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
-            names += classes
-        for normal in self._normals:
-            pool.add_clutter(product.whiten(background.centre(normal)))
-        if distributed():
-            pool.all_gather_clutter()
-        directions = pool.signatures(background.samples)[self.detector.pool].unsqueeze(0)
-        if pool.learns and len(set(names)) > 1:
-            self.classes = sorted(set(names))
-            directions = torch.cat([directions, pool.class_signatures(names, background.samples)])
-        return product.prepare_whitened(as_embedding(directions, self.shape.features))
-
-    # scoring
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
@@ -298,8 +264,6 @@ class AceModel(nn.Module):
         chosen = FeatureSubset(stages, self.embedder.sar).select(embedding)
         return narrow(chosen, self.kept)
 
-    # state
-
     def get_extra_state(self) -> dict[str, Any]:
         """What decides the scores and is no tensor, as plain data."""
         backbone = self.embedder.backbone
@@ -339,6 +303,37 @@ class AceModel(nn.Module):
         self.precision, self.classes = state["precision"], state["classes"]
         self.index = index.to(self.index.device, copy=True)
         self._embed_at(backbone, image_size)
+
+
+def _signature(
+    model: AceModel, background: Background, product: InnerProduct, batches: Iterable[SignatureBatch]
+) -> Prepared:
+    """The signature ready to be projected on.
+
+    Every rank of a distributed run sees all signature images, so only clutter adds up.
+    """
+    if not isinstance(product, Full) or not model.detector.pooled:
+        mean = MeanSignature()
+        for images, *_ in batches:
+            mean.update(model._embed(images))
+        return product.prepare(background.centre(mean.mean()))
+    pool, names = Pool([model.detector]), list[str]()
+    for images, masks, classes in batches:
+        if SIGNATURES[model.detector.signature].supervision == "masks" and masks is None:
+            raise ValueError("masked signature: expected a mask for each anomalous image, found none")
+        covered = None if masks is None else model.embedder.covered(masks)
+        white = product.whiten(background.centre(model._embed(images)))
+        pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
+        names += classes
+    for normal in model._normals:
+        pool.add_clutter(product.whiten(background.centre(normal)))
+    if distributed():
+        pool.all_gather_clutter()
+    directions = pool.signatures(background.samples)[model.detector.pool].unsqueeze(0)
+    if pool.learns and len(set(names)) > 1:
+        model.classes = sorted(set(names))
+        directions = torch.cat([directions, pool.class_signatures(names, background.samples)])
+    return product.prepare_whitened(as_embedding(directions, model.shape.features))
 
 
 def distributed() -> bool:

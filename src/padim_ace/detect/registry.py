@@ -57,10 +57,13 @@ SIGNATURES = {
 """The signatures, by name."""
 
 SAR_CHANNELS = {"grey": 4, "peak": 1, "power": 1}
-"""The channels of :mod:`padim_ace.detect.sar_channels`: how many each kind has, in their order."""
+"""How many channels each kind of those made for SAR has, in their order."""
 
-CHANNELS = {"network": (), "sar": tuple(SAR_CHANNELS)}
-CHANNELS |= {f"without_{left}": tuple(kind for kind in SAR_CHANNELS if kind != left) for left in SAR_CHANNELS}
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "network": (),
+    "sar": tuple(SAR_CHANNELS),
+    **{f"without_{left}": tuple(kind for kind in SAR_CHANNELS if kind != left) for left in SAR_CHANNELS},
+}
 """Which kinds of SAR channels stand beside the network's, by name."""
 
 

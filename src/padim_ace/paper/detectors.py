@@ -51,10 +51,15 @@ CHANGED: dict[str, Detector] = {
 """The recommended detector, and what it is with one thing changed."""
 LOGISTIC = replace(RECOMMENDED, statistic="linear", signature="logistic")
 """Its equal in supervision: logistic regression on the same whitened patches."""
-PEERS: list[Detector] = [PADIM, replace(PADIM, smoothing=2.0), UNSUPERVISED, LOGISTIC]
+PEERS: list[Detector] = [
+    PADIM,
+    replace(PADIM, smoothing=2.0),
+    UNSUPERVISED,
+    LOGISTIC,
+]
 """What the recommended detector is compared with, of this project's own."""
 DETECTORS: dict[str, list[Detector]] = {
-    "scenes": [*READINGS[:2], PADIM_ACE, *PEERS[1:], *CHANGED.values(), *SUPERVISION],
+    "scenes": [*READINGS[1:2], PADIM_ACE, *PEERS, *CHANGED.values(), *SUPERVISION],
     "paper": [*TABLES, *DEVIATIONS],
     **dict.fromkeys(ARMS, [PADIM, PADIM_ACE]),
 }

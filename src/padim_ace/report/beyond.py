@@ -33,11 +33,14 @@ VEHICLE = {(level.replace("pixel", "vehicle"), metric): title for (level, metric
 """The same, with the vehicle's own mask as the truth of pixels."""
 Who = Detector | str
 """A detector of ours, or the name of a baseline."""
-RIVALS: dict[str, Who] = {"PaDiM": PADIM, "RX": "rx", "MH-PatchCore": "mhpatchcore"}
+RIVALS: dict[str, Who] = {"PaDiM": PADIM, "RX": "rx", "CA-CFAR": "cfar", "MH-PatchCore": "mhpatchcore"}
 """Those that the recommended detector is to beat."""
 COMPARED: dict[str, tuple[Who, str]] = {
     "recommended": (RECOMMENDED, "image labels"),
-    **{title: (who, "normal images") for title, who in RIVALS.items()},
+    **{
+        title: (who, "nothing" if title in ("RX", "CA-CFAR") else "normal images")
+        for title, who in RIVALS.items()
+    },
     "PatchCore": ("patchcore", "normal images"),
     "PaDiM-ACE, as meant": (PADIM_ACE, "image labels"),
 }
@@ -48,7 +51,6 @@ OTHERS: dict[str, tuple[Who, str]] = {
     "logistic regression": (LOGISTIC, "image labels"),
     "masked signature": (CHANGED["masked signature"], "masks"),
     "RX, one background": ("rx_shared", "normal images"),
-    "CA-CFAR": ("cfar", "nothing"),
     "DFM": ("dfm_resnet18", "normal images"),
     "FRE": ("fre_resnet18", "normal images"),
 }
@@ -151,9 +153,9 @@ def ahead_figure(scores: pd.DataFrame, datasets: Sequence[str]) -> tuple[Figure,
                 found = [difference(scores, who, dataset, metric, RECOMMENDED) for metric in METRICS]
                 if not found[0].seeds:
                     continue
-                y = [row + 0.22 * (number - 1) for row in range(len(METRICS))]
+                y = [row + 0.2 * (number - 1.5) for row in range(len(METRICS))]
                 axis.errorbar(
-                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^"[number],
+                    [one.mean for one in found], y, xerr=[one.half for one in found], fmt="os^D"[number],
                     ms=4.5, lw=1.3, capsize=2, color=COLOURS[number], label=f"above {title}",
                 )  # fmt: skip
                 listed = ", ".join(

@@ -109,15 +109,13 @@ def draw(frame: pd.DataFrame) -> HTML:
                 "Difference": difference_cell(row),
                 "Verdict": Cell(f"{row.verdict}{why}", title=row.note, kind=kind),
                 "Would decide": row.would_decide or "–",
-                "Equation (1)": row.ours_equation,
                 "Centred": row.ours_centred,
-                "Masks": row.ours_by_masks,
             }
         )
     counts = ", ".join(f"{(frame['verdict'] == word).sum()} {word}" for word in get_args(paper.Word))
     notes = [f"{letter}: {note}." for note, letter in letters.items()]
     caption = f"The paper's {len(frame)} numbers: {counts}."
-    return table(pd.DataFrame(lines), caption, "ledger", notes=notes, data=frame)
+    return table(pd.DataFrame(lines), caption, "ledger", form=".1f", notes=notes, data=frame)
 
 
 def numbers(published: pd.DataFrame, scores: pd.DataFrame, results: Path | str) -> dict[str, str]:

@@ -21,7 +21,7 @@ class Summary(NamedTuple):
 
     @property
     def above(self) -> bool:
-        """Whether the mean is above zero by more than the interval: what may be called a gain."""
+        """Whether the mean is above zero by more than the interval, so that it may be called a gain."""
         return self.mean > self.half
 
     @property

@@ -6,8 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.detect.embedding import Embedder
-from padim_ace.detect.signature import PENALTY
-from padim_ace.experiment.classes import CLASSES, confusion, logistic_class
+from padim_ace.experiment.classes import CLASSES, RIVAL_PENALTY, confusion, logistic_class
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.image_embeddings import ImageEmbeddings
 from padim_ace.report.classes import accuracy, confusion_table, sentence
@@ -22,7 +21,8 @@ def test_logistic_regression_is_scikit_learns():
         return (bags / (samples + bags.square().sum(-1, True)).sqrt()).mean(1).numpy()
 
     # scikit-learn sums the loss, and does not penalise the offset; the penalty here is too small to tell
-    oracle = LogisticRegression(C=1 / (60 * PENALTY), tol=1e-10, max_iter=5000).fit(means(known), labels[:60])
+    model = LogisticRegression(C=1 / (60 * RIVAL_PENALTY), tol=1e-10, max_iter=5000)
+    oracle = model.fit(means(known), labels[:60])
     found = logistic_class(known, labels[:60], judged, samples)
     assert (found.numpy() == oracle.predict(means(judged))).mean() > 0.95
 
