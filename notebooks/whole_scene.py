@@ -37,8 +37,8 @@ import torch
 from data_prep.datasets import hrsid
 from data_prep.simulation.whole import write_scene
 from padim_ace import scene
-from padim_ace.experiment.froc import cfar, froc
-from padim_ace.experiment.rx import local_rx
+from padim_ace.experiment.froc import froc
+from padim_ace.experiment.rx import cfar, local_rx
 from padim_ace.report import figures, html_tables
 
 torch.set_num_threads(threads)
@@ -119,7 +119,8 @@ figures.show(figure, "Ships found against false alarms on each megapixel, for fi
 
 # %% tags=["hide-input"]
 rates = [0.5, 1, 2, 5, 10]
-table = pd.DataFrame({title: [np.interp(rate, *curve) for rate in rates] for title, curve in curves.items()})
+found = {title: part[np.searchsorted(rate, rates, "right") - 1] for title, (rate, part) in curves.items()}
+table = pd.DataFrame(found)
 table = table.set_axis([f"{rate:g} / Mpx" for rate in rates]).T.rename_axis("Ships found at").reset_index()
 html_tables.table(table, "The part of the ships found at so many false alarms.", "froc_scenes")
 

@@ -1,4 +1,4 @@
-"""Detection in whole scenes: the FROC curve, and two-parameter CFAR to compare with.
+"""Detection in whole scenes: the FROC curve.
 
 A detection is a local maximum of the score, so that one pass serves every threshold and every detector alike.
 """
@@ -8,12 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy import ndimage
-from torch import Tensor
-
-from padim_ace.experiment.rx import ring_mean
 
 APART = 17
 """Side of the square in which a detection has the highest score, in pixels."""
@@ -47,13 +43,3 @@ def froc(
     levels = np.sort(np.array(false))[::-1]
     found = (np.array(targets)[:, None] > levels).mean(0)
     return np.arange(len(levels)) / (pixels / 1e6), found
-
-
-def cfar(images: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch row column"]:
-    """Two-parameter cell-averaging CFAR: a pixel less the mean of the ring around it, over its deviation.
-
-    The ring is RX's.
-    """
-    mean = ring_mean(images)
-    variance = ring_mean(images.square()) - mean.square()
-    return (images - mean) / variance.clamp_min(torch.finfo(images.dtype).eps).sqrt()
