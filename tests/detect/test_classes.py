@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from padim_ace.detect.backbones import load_backbone
-from padim_ace.detect.classes import class_signatures, image_class
+from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.detector import RECOMMENDED
 from padim_ace.detect.model import AceModel
 
@@ -22,18 +22,35 @@ def bags(images, along=None, generator=None):
 def test_planted_directions_are_found_and_name_images_by_their_best_patches():
     targets = torch.cat([bags(20, 7), bags(20, 3), bags(20, 5)])
     names = ["b"] * 20 + ["a"] * 20 + ["c"] * 20
-    found = class_signatures(targets, names, bags(20), samples=500)
+    found, offsets = class_signatures(targets, names, bags(20), samples=500)
     assert found.argmax(1).tolist() == [3, 7, 5]  # in the order of the names
     assert torch.equal(found.norm(dim=1).round(decimals=12), torch.ones(3).double())
     judged = torch.cat([bags(30, 3), bags(30, 7), bags(30, 5)]).double()
     energy = judged.square().sum(-1).T
     right = torch.arange(3).repeat_interleave(30)
-    projections = (judged @ found.T).transpose(0, 1)
-    said = image_class(projections, energy, 500)
+    scores = class_scores((judged @ found.T).transpose(0, 1), energy, 500, offsets)
+    said = image_class(scores, energy)
     assert (said == right).float().mean() > 0.95
-    quiet = torch.full((40, 90, 3), 5e3)  # of patches near the background, whatever they project on
-    among = torch.cat([projections, quiet.index_fill(2, torch.tensor([2]), 9e3).double()])
-    assert torch.equal(image_class(among, torch.cat([energy, torch.zeros(40, 90).double()]), 500), said)
+    loud = (
+        torch.zeros(40, 90, 3).index_fill(2, torch.tensor([2]), 9).double()
+    )  # of patches near the background
+    assert torch.equal(image_class(torch.cat([scores, loud]), torch.cat([energy, 0 * loud[..., 0]])), said)
+
+
+def test_what_all_targets_share_does_not_make_one_class_of_them():
+    """A part along one axis in all targets; one class has more of it than of its own."""
+    targets = [bags(20, along) for along in (3, 7, 5)]
+    for of in targets:
+        of[:, :6, 0] += 20
+    targets[2][:, :6, 0] += 10
+    found, offsets = class_signatures(
+        torch.cat(targets), [n for n in "abc" for _ in range(20)], bags(20), 500
+    )
+    white = torch.cat(targets).double()
+    energy = white.square().sum(-1).T
+    scores = class_scores((white @ found.T).transpose(0, 1), energy, 500, offsets)
+    torch.testing.assert_close(scores.mean((0, 1)), torch.zeros(3).double(), atol=1e-12, rtol=0)
+    assert (image_class(scores, energy) == torch.arange(3).repeat_interleave(20)).float().mean() > 0.9
 
 
 def images(kind, count, seed):

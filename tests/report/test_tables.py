@@ -230,7 +230,9 @@ def test_the_ledger_has_all_three_readings_and_the_mask_prepared_number_apart():
     assert shown["Centred"] == f"{row['ours_centred']:.1f}"
     by_masks = frame.set_index(["dataset", "model"])["ours_by_masks"]
     assert (by_masks[[("ssdd", "padim"), ("ssdd", "padim_ace")]] == 25).all()
-    assert by_masks.drop("ssdd", level=0).isna().all() and not any("25.0" in cell for line in lines for cell in line)
+    assert by_masks.drop("ssdd", level=0).isna().all() and not any(
+        "25.0" in cell for line in lines for cell in line
+    )
 
 
 def test_every_reason_of_the_ledger_stands_below_it():

@@ -1,8 +1,10 @@
 r"""Classes of targets: one signature for each, where the classes of anomalous images are known.
 
 A class's signature is :func:`padim_ace.detect.signature.lace` of its images against those of the other
-classes and normal ones. A patch is of the class with the largest projection, an image of the class with the
-largest mean of :math:`A / \sqrt{N + E}` over its candidates. Whether there is a target at all is not asked.
+classes and normal ones. A class's score is :math:`A / \sqrt{N + E}` less its mean over the candidates of
+all anomalous images that teach: what any target projects on a class says nothing of it, and without this one
+class would take all. A patch is of the class with the largest score, an image of the class with the largest
+mean score over its candidates. Whether there is a target at all is not asked.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from padim_ace.detect.signature import CANDIDATES, Bags, learn
 
 def class_signatures(
     targets: Bags, names: Sequence[str], clutter: Bags, samples: int
-) -> Float[Tensor, "class feature"]:
-    """The signatures of the classes in the order of their names, of unit length in float64.
+) -> tuple[Float[Tensor, "class feature"], Float[Tensor, " class"]]:
+    """The signatures of the classes, of unit length in the order of their names, and offsets, in float64.
 
     Args:
         targets: candidates of the anomalous images.
@@ -31,15 +33,26 @@ def class_signatures(
     for known in sorted(set(names)):
         member = torch.tensor([name == known for name in names], device=targets.device)
         found.append(learn("lace", targets[member], torch.cat([targets[~member], clutter]), samples))
-    return torch.stack(found)
+    signatures, white = torch.stack(found), targets.double()
+    scores = class_scores(
+        white @ signatures.T, white.square().sum(-1), samples, signatures.new_zeros(len(found))
+    )
+    return signatures, scores.mean((0, 1))
 
 
-def image_class(
+def class_scores(
     projections: Float[Tensor, "place image class"],
     energy: Float[Tensor, "place image"],
     samples: float | Tensor,
+    offsets: Float[Tensor, " class"],
+) -> Float[Tensor, "place image class"]:
+    """How much each patch is like each class."""
+    return projections / (samples + energy).sqrt().unsqueeze(-1) - offsets
+
+
+def image_class(
+    scores: Float[Tensor, "place image class"], energy: Float[Tensor, "place image"]
 ) -> Int[Tensor, " image"]:
     """The class of each image; all of its patches are given, or its candidates."""
-    scores = projections / (samples + energy).sqrt().unsqueeze(-1)
     farthest = energy.topk(CANDIDATES, 0).indices.unsqueeze(-1).expand(-1, -1, scores.shape[-1])
     return scores.gather(0, farthest).mean(0).argmax(-1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
-from padim_ace.detect.classes import image_class
+from padim_ace.detect.classes import class_scores, image_class
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.inner_products import (
@@ -49,6 +49,7 @@ SignatureBatch = tuple[
     Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None, Sequence[str]
 ]
 """Anomalous images, their masks and their classes; these may be left empty."""
+Signature = tuple[Prepared, list[Tensor]]  # and the offsets of the classes
 
 
 class Scored(NamedTuple):
@@ -65,12 +66,13 @@ class Scored(NamedTuple):
 class Fitted(nn.Module):
     """What a fit leaves behind: one buffer for each quantity and stage, none before the first fit."""
 
-    def keep(self, background: Background, product: InnerProduct, signature: Prepared | None) -> None:
+    def keep(self, background: Background, product: InnerProduct, signature: Signature | None) -> None:
         """Replace an earlier fit by this one."""
         samples = torch.tensor(float(background.samples), device=background.mean[0].device)
         kept = {"mean": background.mean, "samples": [samples]}
         if signature is not None:
-            kept |= {"direction": signature.directions, "signature_energy": [signature.energy]}
+            ready, kept["class_offset"] = signature
+            kept |= {"direction": ready.directions, "signature_energy": [ready.energy]}
         if isinstance(product, Full):
             kept |= {"own": product.whitening.own, "cross": product.whitening.cross}
         elif isinstance(product, Weighted):
@@ -218,6 +220,8 @@ class AceModel(nn.Module):
         self.begin()
         self.fitted.keep(background, product, prepared)
 
+    # scoring
+
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
         """Score images in [0, 1], grey or colour, of the size that it was fitted on.
@@ -245,9 +249,10 @@ class AceModel(nn.Module):
         scored = Scored(image_score(smooth), smooth.unsqueeze(1))
         if not self.classes:
             return scored
-        nearest = projections[0][..., 1:]
-        class_map = self.embedder.to_raster(nearest.argmax(-1))
-        return scored._replace(pred_class=image_class(nearest, length, samples), class_map=class_map)
+        (offsets,), nearest = self.fitted.stages("class_offset"), projections[0][..., 1:]
+        of_classes = class_scores(nearest, length, samples, offsets)
+        class_map = self.embedder.to_raster(of_classes.argmax(-1))
+        return scored._replace(pred_class=image_class(of_classes, length), class_map=class_map)
 
     @property
     def is_fitted(self) -> bool:
@@ -307,8 +312,8 @@ class AceModel(nn.Module):
 
 def _signature(
     model: AceModel, background: Background, product: InnerProduct, batches: Iterable[SignatureBatch]
-) -> Prepared:
-    """The signature ready to be projected on.
+) -> Signature:
+    """The signature ready to be projected on, with those of the classes.
 
     Every rank of a distributed run sees all signature images, so only clutter adds up.
     """
@@ -316,8 +321,8 @@ def _signature(
         mean = MeanSignature()
         for images, *_ in batches:
             mean.update(model._embed(images))
-        return product.prepare(background.centre(mean.mean()))
-    pool, names = Pool([model.detector]), list[str]()
+        return product.prepare(background.centre(mean.mean())), []
+    pool, names, offsets = Pool([model.detector]), list[str](), list[Tensor]()
     for images, masks, classes in batches:
         if SIGNATURES[model.detector.signature].supervision == "masks" and masks is None:
             raise ValueError("masked signature: expected a mask for each anomalous image, found none")
@@ -332,8 +337,9 @@ def _signature(
     directions = pool.signatures(background.samples)[model.detector.pool].unsqueeze(0)
     if pool.learns and len(set(names)) > 1:
         model.classes = sorted(set(names))
-        directions = torch.cat([directions, pool.class_signatures(names, background.samples)])
-    return product.prepare_whitened(as_embedding(directions, model.shape.features))
+        signatures, offset = pool.class_signatures(names, background.samples)
+        directions, offsets = torch.cat([directions, signatures]), [offset.float()]
+    return product.prepare_whitened(as_embedding(directions, model.shape.features)), offsets
 
 
 def distributed() -> bool:

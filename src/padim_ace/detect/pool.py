@@ -86,6 +86,6 @@ class Pool:
             found[name, images] = learn(name, targets, clutter, samples)
         return found
 
-    def class_signatures(self, names: Sequence[str], samples: int) -> Float[Tensor, "class feature"]:
-        """A signature for each class of the images that were added, which are of these ``names``."""
+    def class_signatures(self, names: Sequence[str], samples: int) -> tuple[Tensor, Tensor]:
+        """Signatures and offsets of the classes of the images that were added, whose ``names`` are these."""
         return class_signatures(torch.cat(self._targets), names, torch.cat(self._clutter), samples)

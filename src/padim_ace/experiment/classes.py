@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from padim_ace.detect.background import Moments, fit_background
-from padim_ace.detect.classes import class_signatures, image_class
+from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.embedding import FeatureSubset
 from padim_ace.detect.inner_products import Full
 from padim_ace.detect.pyramid import energy
@@ -59,12 +59,12 @@ def confusion(images: ImageEmbeddings, name: str, features: int = 100, seed: int
 
     clutter = bags(np.random.default_rng(seed).permutation(normal)[:CLUTTER_IMAGES])
     targets, judged = bags(learnt.index.to_numpy()), bags(tested.index.to_numpy())
-    signatures = class_signatures(targets, list(learnt), clutter, background.samples)
+    signatures, offsets = class_signatures(targets, list(learnt), clutter, background.samples)
+    length = judged.square().sum(-1).T
+    scores = class_scores((judged @ signatures.T).transpose(0, 1), length, background.samples, offsets)
     names, labels = np.unique(learnt, return_inverse=True)
     predicted = {
-        "ace": image_class(
-            (judged @ signatures.T).transpose(0, 1), judged.square().sum(-1).T, background.samples
-        ),
+        "ace": image_class(scores, length),
         "logistic": logistic_class(targets, torch.from_numpy(labels), judged, background.samples),
     }
     rows = [
