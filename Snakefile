@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from padim_ace.experiment.baselines import BASELINES
+
 if not config:
     configfile: "config/demo.yaml"
 
@@ -20,14 +22,21 @@ BUILD = f"build/{PROFILE}"
 RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 FIRST = config["backbones"][0]
-BESIDE = ["not_run", "supervision", "validation", "clamp", "histograms", "classes"]  # tables that each run writes
+MANIFEST = f"{BUILD}/prepared/{{dataset}}/manifest.csv"
+WRITTEN = ["scores.csv", "provenance.json", "seeds.json"]  # in results/<profile>
+WRITTEN += [f"{name}.csv" for name in ("not_run", "supervision", "validation", "clamp", "classes", "fill")]
 
 # What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
 # module that only draws: all that follows from it would be too.
 MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
 PEERS = [f"src/padim_ace/experiment/{name}.py" for name in ("anomalib_baselines", "dataset", "metrics", "protocols")]
+<<<<<<< HEAD
 ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines", "fill_visibility"], MEASURE)
 SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "src/padim_ace/scene", "data_prep"]
+=======
+ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines"], MEASURE)
+SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "data_prep"]
+>>>>>>> main
 
 
 def parameters(notebook):
@@ -50,7 +59,11 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
+<<<<<<< HEAD
 PAGES = [*SHOWN, "fill_visibility", "use_your_own", "whole_scene"]
+=======
+PAGES = [*SHOWN, "use_your_own"]
+>>>>>>> main
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -81,38 +94,37 @@ wildcard_constraints:
     backbone="(?!baselines)[a-z0-9_]+",
 
 
+<<<<<<< HEAD
 localrules:
     all,
     notebook,
     collect,
     detect_scenes,
     collect_rivals,
+=======
+localrules: all, notebook, collect, collect_rivals
+>>>>>>> main
 
 
 rule all:
     input:
         "book/_build/html/index.html",
-        expand(f"{RESULTS}/{{name}}", name=["scores.csv", "provenance.json", "seeds.json", "fill.csv"]),
-        expand(f"{RESULTS}/{{name}}.csv", name=BESIDE),
-        expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=DATASETS),
+        expand(f"{RESULTS}/{{name}}", name=WRITTEN),
+        expand(MANIFEST, dataset=DATASETS),
         expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS),
         expand(f"{BUILD}/notebooks/{{page}}.ipynb", page=PAGES),
 
 
 rule notebook:
-    input:
-        "notebooks/{name}.py",
-    output:
-        "notebooks/{name}.ipynb",
-    shell:
-        "jupytext --quiet --to ipynb --set-kernel python3 --output {output} {input}"
+    input: "notebooks/{name}.py"
+    output: "notebooks/{name}.ipynb"
+    shell: "jupytext --quiet --to ipynb --set-kernel python3 --output {output} {input}"
 
 
 rule prepare:
-    input:
-        **common("prepare"),
+    input: **common("prepare")
     output:
-        manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
+        manifest=MANIFEST,
         preparation=f"{BUILD}/prepared/{{dataset}}/preparation.json",
         page=f"{BUILD}/notebooks/prepare_{{dataset}}.ipynb",
     params:
@@ -125,8 +137,7 @@ rule prepare:
             settings=config["datasets"][wildcards.dataset],
         ),
     threads: 1
-    shell:
-        RUN
+    shell: RUN
 
 
 def scoring(dataset, out, **more):
@@ -135,118 +146,74 @@ def scoring(dataset, out, **more):
     return given(dataset=dataset, profile=PROFILE, **where, **settings | more)
 
 
-def backbone_seeds(backbone):
-    """Networks that were never trained are only compared."""
-    return config["rival_seeds" if backbone.endswith("_random") else "seeds"]
+def scored(folder, *names):
+    return {Path(name).stem: f"{BUILD}/{folder}/{name}" for name in ("scores.csv", "provenance.json", *names)}
 
 
 rule score:
-    input:
-        **common("score"),
-        manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
+    input: **common("score"), manifest=MANIFEST
     output:
-        **{
-            Path(name).stem: f"{BUILD}/score/{{dataset}}-{{backbone}}/{name}"
-            for name in ("scores.csv", "provenance.json", "seeds.json", "maps.npz")
-        },
+        **scored("score/{dataset}-{backbone}", "seeds.json", "maps.npz"),
         page=f"{BUILD}/notebooks/score_{{dataset}}-{{backbone}}.ipynb",
     params:
         values=lambda wildcards: scoring(
             wildcards.dataset,
             f"score/{wildcards.dataset}-{wildcards.backbone}",
             backbone=wildcards.backbone,
-            seeds=backbone_seeds(wildcards.backbone),
+            # networks that were never trained are only compared
+            seeds=config["rival_seeds" if wildcards.backbone.endswith("_random") else "seeds"],
         ),
     threads: config["threads"]
-    shell:
-        RUN
+    shell: RUN
 
 
 rule baselines:
-    input:
-        **common("baselines"),
-        manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
+    input: **common("baselines"), manifest=MANIFEST
     output:
-        **{
-            Path(name).stem: f"{BUILD}/score/{{dataset}}-baselines/{name}"
-            for name in ("scores.csv", "provenance.json", "not_run.csv")
-        },
+        **scored("score/{dataset}-baselines", "not_run.csv"),
         page=f"{BUILD}/notebooks/baselines_{{dataset}}.ipynb",
     params:
         values=lambda wildcards: scoring(wildcards.dataset, f"score/{wildcards.dataset}-baselines"),
     threads: config["threads"]
-    shell:
-        RUN
+    shell: RUN
+
+
+def rivals(dataset):
+    """The paper's own on every dataset, the others where the recommended detector is compared."""
+    compared = dataset in config.get("rivals", DATASETS)
+    return [name for name, baseline in BASELINES.items() if baseline.rival and (name == "dfm" or compared)]
 
 
 # What takes hours, `make rivals`. Nothing else asks for it: a page reads the copy in results/<profile>, which no rule makes.
-rule rivals:
-    input:
-        notebook="notebooks/baselines.ipynb",
-        modules=PEERS,
-        manifest=f"{BUILD}/prepared/{{dataset}}/manifest.csv",
+use rule baselines as rivals with:
+    input: notebook="notebooks/baselines.ipynb", modules=PEERS, manifest=MANIFEST
     output:
-        scores=f"{BUILD}/rivals/{{dataset}}-rivals/scores.csv",
-        provenance=f"{BUILD}/rivals/{{dataset}}-rivals/provenance.json",
+        **scored("rivals/{dataset}-rivals"),
         page=f"{BUILD}/rivals/{{dataset}}-rivals/rivals_{{dataset}}.ipynb",
     params:
         values=lambda wildcards: scoring(
-            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=True, seeds=config["rival_seeds"]
+            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=rivals(wildcards.dataset), seeds=config["rival_seeds"]
         ),
-    threads: config["threads"]
-    shell:
-        RUN
 
 
-rule collect_rivals:
-    input:
-        expand(f"{BUILD}/rivals/{{dataset}}-rivals/scores.csv", dataset=DATASETS),
-    output:
-        f"{BUILD}/rivals/scores.csv",
-        f"{BUILD}/rivals/provenance.json",
+rule collect:
+    input: expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS)
+    output: expand(f"{RESULTS}/{{name}}", name=WRITTEN)
     run:
         from padim_ace.experiment.results import collect
 
         collect([Path(path).parent for path in input], Path(output[0]).parent)
 
 
-rule collect:
-    input:
-        scores=expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS),
-        provenance=expand(f"{BUILD}/score/{{run}}/provenance.json", run=RUNS),
-    output:
-        scores=f"{RESULTS}/scores.csv",
-        provenance=f"{RESULTS}/provenance.json",
-        seeds=f"{RESULTS}/seeds.json",
-        beside=expand(f"{RESULTS}/{{name}}.csv", name=BESIDE),
-    run:
-        from padim_ace.experiment.results import collect
-
-        collect([Path(path).parent for path in input.scores], Path(output.scores).parent)
-
-
-rule fill_visibility:
-    input:
-        **common("fill_visibility"),
-        manifests=expand(f"{BUILD}/prepared/{{dataset}}/manifest.csv", dataset=config["erased"]),
-    output:
-        fill=f"{RESULTS}/fill.csv",
-        page=f"{BUILD}/notebooks/fill_visibility.ipynb",
-    params:
-        values=given(
-            prepared=[f"{BUILD}/prepared/{dataset}" for dataset in config["erased"]],
-            results=RESULTS,
-        ),
-    threads: 1
-    shell:
-        RUN
+use rule collect as collect_rivals with:
+    input: expand(f"{BUILD}/rivals/{{dataset}}-rivals/scores.csv", dataset=DATASETS)
+    output: f"{BUILD}/rivals/scores.csv", f"{BUILD}/rivals/provenance.json"
 
 
 def shown(wildcards):
     """The results of a page's profile: those of this run if it is the one being built, else what is committed."""
     profile = SHOWN[wildcards.page]["profile"]
-    names = ["scores.csv", "provenance.json", "seeds.json", "fill.csv", *(f"{name}.csv" for name in BESIDE)]
-    paths = [f"results/{profile}/{name}" for name in names]
+    paths = [f"results/{profile}/{name}" for name in WRITTEN]
     rivals = [f"results/{profile}/rivals.{kind}" for kind in ("csv", "json")]
     return [path for path in paths + rivals if Path(path).is_file() or (profile == PROFILE and path in paths)]
 
@@ -256,22 +223,15 @@ rule result_page:
         unpack(lambda wildcards: common(SHOWN[wildcards.page]["notebook"])),
         results=shown,
         published="book/published.csv",
-    output:
-        page=f"{BUILD}/notebooks/{{page}}.ipynb",
-    wildcard_constraints:
-        page="|".join(SHOWN),
-    params:
-        values=lambda wildcards: given(**SHOWN[wildcards.page]["values"]),
-    shell:
-        RUN
+    output: page=f"{BUILD}/notebooks/{{page}}.ipynb"
+    wildcard_constraints: page="|".join(SHOWN)
+    params: values=lambda wildcards: given(**SHOWN[wildcards.page]["values"])
+    shell: RUN
 
 
 rule use_your_own:
-    input:
-        **common("use_your_own"),
-        manifest=f"{BUILD}/prepared/{config['use_your_own']['dataset']}/manifest.csv",
-    output:
-        page=f"{BUILD}/notebooks/use_your_own.ipynb",
+    input: **common("use_your_own"), manifest=expand(MANIFEST, dataset=config["use_your_own"]["dataset"])
+    output: page=f"{BUILD}/notebooks/use_your_own.ipynb"
     params:
         values=given(
             images=f"{BUILD}/prepared/{config['use_your_own']['dataset']}",
@@ -280,8 +240,7 @@ rule use_your_own:
             every=config["use_your_own"]["every"],
         ),
     threads: 2
-    shell:
-        RUN
+    shell: RUN
 
 
 rule whole_scene:
@@ -305,12 +264,9 @@ rule localisation:
     input:
         **common("figure_localisation"),
         maps=lambda wildcards: f"{BUILD}/score/{wildcards.dataset}-{FIRST}/maps.npz" if wildcards.dataset in DATASETS else [],
-    output:
-        page=f"{BUILD}/notebooks/localisation_{{dataset}}.ipynb",
-    params:
-        values=lambda wildcards, input: given(dataset=wildcards.dataset, maps=f"{input.maps}"),
-    shell:
-        RUN
+    output: page=f"{BUILD}/notebooks/localisation_{{dataset}}.ipynb"
+    params: values=lambda wildcards, input: given(dataset=wildcards.dataset, maps=f"{input.maps}")
+    shell: RUN
 
 
 # Scenes of a folder through a model that `padim-ace fit` wrote, a job for each, apart from the book:
@@ -345,9 +301,6 @@ rule book:
         prose=sorted(str(path) for path in Path("book").rglob("*") if path.is_file() and "_build" not in path.parts),
         script="scripts/book.py",
         documented=common("book")["modules"],
-    output:
-        "book/_build/html/index.html",
-    params:
-        profile=PROFILE,
-    shell:
-        "python scripts/book.py html {params.profile}"
+    output: "book/_build/html/index.html"
+    params: profile=PROFILE
+    shell: "python scripts/book.py html {params.profile}"

@@ -1,5 +1,4 @@
-"""Time and memory of the one pass, as ratios within one run. `make bench` runs this; it reports and asserts
-nothing.
+"""Time and memory of the one pass, as ratios within one run. `make bench` runs this; it asserts nothing.
 
 Real MSTAR images from PADIM_ACE_DATA with ResNet-18 from PADIM_ACE_WEIGHTS, else simulated images and
 EfficientNet-Lite0. Each ratio is the median of pairs timed in turn, with the same number of threads on both
@@ -8,20 +7,20 @@ sides.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from timeit import timeit
+from typing import Any
 
 import numpy as np
 import scene
@@ -44,19 +43,17 @@ from padim_ace.paper.published_code import CONVENTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = min(2, os.cpu_count() or 1)
+SCENES, REPEATS = 300, 3  # images of each kind, and pairs for each ratio
 GRID = {protocol: DETECTORS[protocol] for protocol in PROTOCOLS}
 """The detectors of both protocols, as the book runs them: each judged under its protocol, in one pass."""
 
 
 def prepared_images() -> tuple[PreparedDataset, str]:
     """The images, prepared once, and the backbone to use on them."""
-    data = os.environ.get("PADIM_ACE_DATA")
-    if data:
-        root = prepare("mstar", Path(data) / "MSTAR", ROOT / "build/bench/mstar", processes=2)
-    else:
-        root = prepare("demo_vehicle", None, ROOT / "build/bench/demo_vehicle", processes=2)
-    weights = os.environ.get("PADIM_ACE_WEIGHTS")
-    return PreparedDataset.open(root), "resnet18" if weights else "tf_efficientnet_lite0"
+    name = "mstar" if "PADIM_ACE_DATA" in os.environ else "demo_vehicle"
+    root = prepare(name, None, ROOT / "build/bench" / name, processes=2)
+    backbone = "resnet18" if "PADIM_ACE_WEIGHTS" in os.environ else "tf_efficientnet_lite0"
+    return PreparedDataset.open(root), backbone
 
 
 def subset(dataset: PreparedDataset, scenes: int) -> PreparedDataset:
@@ -68,38 +65,24 @@ def subset(dataset: PreparedDataset, scenes: int) -> PreparedDataset:
     return PreparedDataset(dataset.root, dataset.manifest.iloc[np.concatenate(kept)].reset_index(drop=True))
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def paired(
-    first: Callable[[], object], second: Callable[[], object], repeats: int
+    first: Callable[[], object], second: Callable[[], object], repeats: int = REPEATS
 ) -> tuple[float, float, float]:
-    """Median seconds of both, and the median of the ratios of pairs timed in turn, after a pair that is not
-    counted."""
-    first()
-    second()
-    pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
+    """Median seconds of both, and the median of the ratios of pairs timed in turn, the first uncounted."""
+    pairs = [(timeit(first, number=1), timeit(second, number=1)) for _ in range(repeats + 1)][1:]
     first_median, second_median, ratio = np.median([(a, b, a / b) for a, b in pairs], axis=0).tolist()
     return first_median, second_median, ratio
 
 
 def experiment(
-    dataset: PreparedDataset,
-    backbone: str,
-    detectors: Mapping[str, Sequence[Detector]],
-    seeds: int,
-    **settings: object,
+    dataset: PreparedDataset, backbone: str, detectors: dict[str, list[Detector]], seeds: int, **settings: Any
 ) -> Experiment:
     """A fresh experiment with so many seeds, of detectors by protocol."""
     chosen = Settings(seeds=tuple(range(seeds)), **settings)
     return Experiment(dataset, load_backbone(backbone), detectors, chosen, conventions=CONVENTIONS)
 
 
-def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) -> tuple[float, float, float]:
+def grid_over_backbone(dataset: PreparedDataset, backbone: str) -> tuple[float, float, float]:
     """All detectors under both protocols over a bare pass of the same images, decoded in the same way.
 
     The published convention embeds its signature images without normalisation: another input, so another
@@ -117,10 +100,10 @@ def grid_over_backbone(dataset: PreparedDataset, backbone: str, repeats: int) ->
                     for images in batch.images.split(CPU_IMAGES):
                         model(model.normalise(images).contiguous(memory_format=torch.channels_last))
 
-    return paired(lambda: experiment(dataset, backbone, GRID, 3).run(), bare, repeats)
+    return paired(lambda: experiment(dataset, backbone, GRID, 3).run(), bare)
 
 
-def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) -> tuple[float, float, float]:
+def anomalib_over_ours(dataset: PreparedDataset, backbone: str) -> tuple[float, float, float]:
     """anomalib's PaDiM through its Engine, fit and test, over ours on images of the same number, size and
     layout."""
     from anomalib.data import Folder
@@ -150,19 +133,15 @@ def anomalib_over_ours(dataset: PreparedDataset, backbone: str, repeats: int) ->
             engine.fit(model, datamodule=data)
             engine.test(model, datamodule=data, verbose=False)
 
-        return paired(
-            theirs, lambda: experiment(dataset, backbone, {"paper": [PADIM]}, 1, batch_size=16).run(), repeats
-        )
+        detectors = {"paper": [PADIM]}
+        return paired(theirs, lambda: experiment(dataset, backbone, detectors, 1, batch_size=16).run())
 
 
-def mhpatchcore_over_ours(dataset: PreparedDataset, repeats: int) -> tuple[float, float, float]:
+def mhpatchcore_over_ours(dataset: PreparedDataset) -> tuple[float, float, float]:
     """MH-PatchCore's fit and test over PaDiM-ACE's, of the same images and ResNet-18, one seed."""
-    settings = Settings(seeds=(0,))
-
-    def theirs() -> None:
-        [*_] = anomalib_baselines.run_peers(dataset, settings, ["mhpatchcore"], ["scenes"])
-
-    return paired(theirs, lambda: experiment(dataset, "resnet18", {"scenes": [Detector()]}, 1).run(), repeats)
+    theirs = partial(anomalib_baselines.run_peers, dataset, Settings(seeds=(0,)), ["mhpatchcore"], ["scenes"])
+    detectors = {"scenes": [Detector()]}
+    return paired(lambda: [*theirs()], lambda: experiment(dataset, "resnet18", detectors, 1).run(), 1)
 
 
 def peak_memory(dataset: PreparedDataset, backbone: str, images: int) -> float:
@@ -201,7 +180,7 @@ def published_scoring(
     return torch.einsum("npi,pi->np", white, target)
 
 
-def reference_scoring_over_ours(repeats: int) -> tuple[float, float, float]:
+def reference_scoring_over_ours() -> tuple[float, float, float]:
     """The published scoring step over ours on the same embeddings: 16 images, 4,096 patches, 100 features.
 
     Ours works on the feature pyramid, which the backbone gives, the published one on the flat embedding.
@@ -224,62 +203,42 @@ def reference_scoring_over_ours(repeats: int) -> tuple[float, float, float]:
 
     x, mean, white = flatten(batch).transpose(0, 1).contiguous(), flat.mean[0], flat.whitening.own[0]
     precision, signature = white.mT @ white, x[0] - mean
-    return paired(lambda: published_scoring(x, mean, precision, signature), ours, repeats)
+    return paired(lambda: published_scoring(x, mean, precision, signature), ours)
 
 
 def main() -> None:
     """Run everything and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=300, help="scenes for the timings")
-    parser.add_argument("--repeats", type=int, default=3, help="pairs for each ratio")
-    arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     warnings.filterwarnings("ignore")
     whole, backbone = prepared_images()
-    dataset = subset(whole, arguments.scenes)
-    repeats = arguments.repeats
-    images = f"{whole.root.name}: {len(dataset)} images"
-    print(f"{images}; {backbone}; {THREADS} threads; medians of {repeats} pairs")
+    dataset = subset(whole, SCENES)
+    about = {"dataset": whole.root.name, "images": len(dataset), "backbone": backbone, "threads": THREADS}
+    print(f"{about}; medians of {REPEATS} pairs")
     report: dict[str, object] = {}
 
-    def show(name: str, value: float, goal: str, detail: str) -> None:
-        report[name] = round(value, 3)
-        print(f"{name:30} {value:9.2f}   goal {goal:7}  {detail}", flush=True)
+    def show(name: str, goal: str, timed: tuple[float, float, float], unit: str = "s") -> None:
+        report[name] = round(timed[2], 3)
+        both = ", ".join(f"{value:.4g} {unit}" for value in timed[:2])
+        print(f"{name:30} {timed[2]:9.2f}   goal {goal:7}  {both}", flush=True)
 
-    a, b, ratio = grid_over_backbone(dataset, backbone, repeats)
-    judged = sum(map(len, GRID.values()))
-    detail = f"{a:.1f} s for {judged} detectors under {len(GRID)} protocols × 3 seeds, {b:.1f} s bare"
-    show("grid_over_backbone", ratio, "<= 1.3", detail)
+    show("grid_over_backbone", "<= 1.3", grid_over_backbone(dataset, backbone))
     ten, one = (lambda n=n: experiment(dataset, backbone, GRID, n).run() for n in (10, 1))
-    a, b, ratio = paired(ten, one, repeats)
-    show("ten_seeds_over_one", ratio, "<= 1.5", f"{a:.1f} s, {b:.1f} s")
-    a, b, ratio = anomalib_over_ours(dataset, backbone, repeats)
-    show("anomalib_over_ours", ratio, ">= 3", f"{a:.1f} s by anomalib's Engine, {b:.1f} s here")
+    show("ten_seeds_over_one", "<= 1.5", paired(ten, one))
+    show("anomalib_over_ours", ">= 3", anomalib_over_ours(dataset, backbone))
     if backbone == "resnet18":
-        few = subset(whole, 40)
-        a, b, ratio = mhpatchcore_over_ours(few, 1)
-        show("mhpatchcore_over_ours", ratio, ">= 4", f"{a:.1f} s, {b:.1f} s here, {len(few)} images")
+        show("mhpatchcore_over_ours", ">= 4", mhpatchcore_over_ours(subset(whole, 40)))
     fresh = {"max_workers": 1, "mp_context": get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(**fresh) as processes:
         a, b = processes.map(peak_memory, [whole] * 2, [backbone] * 2, (2000, 200))
-    show("memory_2000_over_200", a / b, "<= 1.1", f"{a:.0f} MB, {b:.0f} MB at the peak")
-    a, b, ratio = reference_scoring_over_ours(repeats)
-    show("reference_scoring_over_ours", ratio, ">= 100", f"{a:.2f} s as published, {b:.4f} s here")
+    show("memory_2000_over_200", "<= 1.1", (a, b, a / b), "MB")
+    show("reference_scoring_over_ours", ">= 100", reference_scoring_over_ours())
     folder = scene.prepare_scenes(ROOT / "build/bench/scenes")
-    a, b, ratio = paired(lambda: scene.bare(folder), lambda: scene.detect(folder), repeats)
-    show("scene_over_backbone", ratio, ">= 0.6", f"{b:.1f} s for {scene.SIDE}² px, {a:.1f} s bare")
+    show("scene_over_backbone", ">= 0.6", paired(lambda: scene.bare(folder), lambda: scene.detect(folder)))
     with ProcessPoolExecutor(**fresh) as processes:
-        large, small = processes.map(scene.peak_memory, [folder] * 2, ("large", "small"), [THREADS] * 2)
-    show(
-        "scene_memory_16384_over_4096", large / small, "<= 1.1", f"{large:.0f} MB, {small:.0f} MB at the peak"
-    )
-    a, b, ratio = paired(*scene.tiled_padim(folder), repeats)
-    show(
-        "tiled_padim_over_ours", ratio, ">= 3", f"{a:.1f} s by anomalib on tiles of 1024² px, {b:.1f} s here"
-    )
-    report.update(dataset=whole.root.name, images=len(dataset), backbone=backbone, threads=THREADS)
-    results.write_json(report, ROOT / "bench/latest.json")
-    print(json.dumps(report))
+        a, b = processes.map(scene.peak_memory, [folder] * 2, ("large", "small"), [THREADS] * 2)
+    show("scene_memory_16384_over_4096", "<= 1.1", (a, b, a / b), "MB")
+    show("tiled_padim_over_ours", ">= 3", paired(*scene.tiled_padim(folder)))
+    results.write_json(report | about, ROOT / "bench/latest.json")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data_prep.errors import DataError
+from data_prep.images import Grey, Mask
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".rar")
 Report = dict[str, Any]
@@ -82,11 +81,11 @@ class Record:
     split: str
     category: str
     source: str
-    image: UInt8[np.ndarray, "row column"]
-    mask: Bool[np.ndarray, "row column"] | None = None
-    vehicle: Bool[np.ndarray, "row column"] | None = None  # the mask without shadow and margin
+    image: Grey
+    mask: Mask | None = None
+    vehicle: Mask | None = None  # the mask without shadow and margin
     removed: float | None = None  # share of the release's target pixels that the removal filled
-    valid: Bool[np.ndarray, "row column"] | None = None  # where there is data; None: everywhere
+    valid: Mask | None = None  # where there is data; None: everywhere
     notes: tuple[str, ...] = ()  # what was replaced or is doubtful, for the report
 
 

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-from jaxtyping import Bool, UInt8
 from pydantic import Field
 
 from data_prep.dataset import Item, Record
 from data_prep.errors import DataError, NoBackground
+from data_prep.images import Grey, Mask
 from data_prep.target_removal import KMeansRemoval, image_rng, remove_by_kmeans, remove_by_mask
 
 NO_NORMAL = "images that k-means took for target from edge to edge, without a normal copy"
@@ -27,11 +26,11 @@ class RemovalParameters(KMeansRemoval):
 
 def anomalous_and_erased(
     item: Item,
-    image: UInt8[np.ndarray, "row column"],
-    mask: Bool[np.ndarray, "row column"] | None,
+    image: Grey,
+    mask: Mask | None,
     parameters: RemovalParameters,
     seed: int,
-    valid: Bool[np.ndarray, "row column"] | None = None,
+    valid: Mask | None = None,
     notes: tuple[str, ...] = (),
 ) -> list[Record]:
     """The image as it is, and (unless `removal` is `none`) its copy without targets.

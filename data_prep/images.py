@@ -22,6 +22,9 @@ EMPTY_BORDER = 0.01  # least share of zeros at an image's border that counts as 
 NODATA_TAG = 42113  # GDAL_NODATA
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` is checked instead
 
+Grey = UInt8[np.ndarray, "row column"]  # 8-bit levels
+Mask = Bool[np.ndarray, "row column"]
+
 
 def list_images(folder: Path, suffixes: set[str] = SUFFIXES) -> list[Path]:
     """Image files of one folder, sorted by name; hidden files are left out (`passed_over` counts them).
@@ -70,7 +73,7 @@ def read_image(path: Path) -> Num[np.ndarray, "row column"]:
     return _grey(_read(path, "L")[0])
 
 
-def read_values(path: Path) -> tuple[Num[np.ndarray, "row column"], Bool[np.ndarray, "row column"] | None]:
+def read_values(path: Path) -> tuple[Num[np.ndarray, "row column"], Mask | None]:
     """Grey image (magnitude, where it is complex), and where it holds data; None: everywhere.
 
     No data are: NaN and infinity, the value that the tag GDAL_NODATA names, and, unless the image is 8-bit,
@@ -93,7 +96,7 @@ def read_values(path: Path) -> tuple[Num[np.ndarray, "row column"], Bool[np.ndar
     return values, ~absent if absent.any() else None
 
 
-def _empty_border(values: Num[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+def _empty_border(values: Num[np.ndarray, "row column"]) -> Mask:
     """Zeros connected to the border, as a rotated or cut product has them; none where they are few."""
     zero = values == 0
     edge = np.concatenate([zero[0], zero[-1], zero[:, 0], zero[:, -1]])
@@ -201,7 +204,7 @@ def _grey(array: np.ndarray) -> np.ndarray:
     return grey.astype(array.dtype) if array.dtype.kind == "f" else np.rint(grey).astype(array.dtype)
 
 
-def read_grey8(path: Path) -> UInt8[np.ndarray, "row column"]:
+def read_grey8(path: Path) -> Grey:
     """Grey image that must be 8-bit, as those of the public releases are.
 
     Raises:
@@ -213,7 +216,7 @@ def read_grey8(path: Path) -> UInt8[np.ndarray, "row column"]:
     return image
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "row column"]:
+def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """Mask of an image of `size` (rows, columns): True where any channel exceeds half of the range.
 
     Half, and not zero: masks kept as JPEG ring around their edges. A mask of 0 and 1 counts as well.
@@ -236,9 +239,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> Bool[np.ndarray, "row column
     return mask
 
 
-def to_grey8(
-    values: Num[np.ndarray, "row column"], black: float, white: float
-) -> UInt8[np.ndarray, "row column"]:
+def to_grey8(values: Num[np.ndarray, "row column"], black: float, white: float) -> Grey:
     """Linear grey levels: `black` becomes 0, `white` 255, and what lies beyond is cut."""
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), ROWS):

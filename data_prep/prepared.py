@@ -22,12 +22,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
 from PIL import Image
 
 from data_prep.dataset import Record
 from data_prep.errors import DataError
 from data_prep.files import sha256, write_atomic, write_if_changed
+from data_prep.images import Grey
 
 COLUMNS = [
     *("path", "split", "label", "mask", "vehicle", "class", "scene", "source"),
@@ -38,7 +38,7 @@ LABELS = {"normal": "normal", "anomalous": "anomalous"}  # label -> folder
 JOURNAL = ".journal.jsonl"
 
 
-def encode_png(image: UInt8[np.ndarray, "row column"]) -> bytes:
+def encode_png(image: Grey) -> bytes:
     """PNG bytes of an 8-bit grey image."""
     return cv2.imencode(".png", image)[1].tobytes()
 

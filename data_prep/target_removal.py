@@ -21,11 +21,12 @@ from typing import Annotated
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from pydantic import Field
 
 from data_prep.dataset import Parameters
 from data_prep.errors import DataError, NoBackground
+from data_prep.images import Grey, Mask
 
 MOST_PIXELS = 2**24  # of an image that k-means may look at: it sorts all pixels, some 40 bytes each
 Sigma = Annotated[float, Field(gt=0, le=200)]
@@ -106,20 +107,18 @@ def _lloyd(x: np.ndarray, total: np.ndarray, cuts: np.ndarray, iterations: int =
     return centres
 
 
-def largest_component(mask: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+def largest_component(mask: Mask) -> Mask:
     """The largest 8-connected component of a mask (the first of equals, in reading order)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]) if len(stats) > 1 else np.zeros_like(mask)
 
 
-def grow(
-    mask: Bool[np.ndarray, "row column"], sigma: float, threshold: float
-) -> Bool[np.ndarray, "row column"]:
+def grow(mask: Mask, sigma: float, threshold: float) -> Mask:
     """Smooth and grow a mask: its Gaussian blur above `threshold`."""
     return gaussian_blur(mask, sigma) > threshold
 
 
-def vehicle_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Bool[np.ndarray, "row column"]:
+def vehicle_mask(image: Grey, p: KMeansRemoval) -> Mask:
     """The bright target: brighter cluster, closed, largest component."""
     smooth = gaussian_blur(image, p.target_sigma)
     darkest, next_one = kmeans_1d(smooth.ravel(), p.target_clusters)[:2]
@@ -129,7 +128,7 @@ def vehicle_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Bo
     return largest_component(mask)
 
 
-def shadow_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Bool[np.ndarray, "row column"]:
+def shadow_mask(image: Grey, p: KMeansRemoval) -> Mask:
     """The radar shadow, on a chip whose target is removed: darkest cluster, largest component, grown."""
     smooth = gaussian_blur(image, p.shadow_sigma)
     darkest, next_one = kmeans_1d(smooth.ravel(), p.shadow_clusters)[:2]
@@ -137,10 +136,7 @@ def shadow_mask(image: UInt8[np.ndarray, "row column"], p: KMeansRemoval) -> Boo
 
 
 def fill(
-    image: Shaped[np.ndarray, "row column"],
-    mask: Bool[np.ndarray, "row column"],
-    rng: np.random.Generator,
-    valid: Bool[np.ndarray, "row column"] | None = None,
+    image: Shaped[np.ndarray, "row column"], mask: Mask, rng: np.random.Generator, valid: Mask | None = None
 ) -> Shaped[np.ndarray, "row column"]:
     """Copy of `image` whose masked pixels are drawn, with replacement, from the others (the valid of them).
 
@@ -158,11 +154,8 @@ def fill(
 
 
 def remove_by_kmeans(
-    image: UInt8[np.ndarray, "row column"],
-    rng: np.random.Generator,
-    p: KMeansRemoval | None = None,
-    valid: Bool[np.ndarray, "row column"] | None = None,
-) -> tuple[UInt8[np.ndarray, "row column"], Bool[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]:
+    image: Grey, rng: np.random.Generator, p: KMeansRemoval | None = None, valid: Mask | None = None
+) -> tuple[Grey, Mask, Mask]:
     """Background chip, mask (target or shadow) and vehicle of a chip, by the recipe at the module's top.
 
     Pixels without data, where `valid` says so, look like background to the clustering and stay as they are.
@@ -186,12 +179,8 @@ def remove_by_kmeans(
 
 
 def remove_by_mask(
-    image: UInt8[np.ndarray, "row column"],
-    mask: Bool[np.ndarray, "row column"],
-    rng: np.random.Generator,
-    dilation: int = 35,
-    valid: Bool[np.ndarray, "row column"] | None = None,
-) -> UInt8[np.ndarray, "row column"]:
+    image: Grey, mask: Mask, rng: np.random.Generator, dilation: int = 35, valid: Mask | None = None
+) -> Grey:
     """Background image from a known mask: dilated by a `dilation` px square, then filled.
 
     Raises:

@@ -70,17 +70,12 @@ Markdown("\n".join(f"- {line}" for line in page.report_lines(preparation)))
 # %% tags=["hide-input"]
 areas = page.mask_areas(folder, manifest)
 unlike = page.outliers(areas)
+share = areas["area"]
+said = f"{len(unlike)} of {len(areas)} masks are unlike their class. They cover {share.min():.2g} % to {share.max():.2g} % of"
 display(
     Markdown(
-        f"{len(unlike)} of {len(areas)} masks are unlike their class."
-        if len(areas)
-        else "There are no masks."
+        f"{said} the image, in the median {share.median():.2g} %." if len(areas) else "There are no masks."
     )
 )
-if len(areas):
-    caption = (
-        f"Histogram of the mask areas of {title}: median {areas['area'].median():.2g} % of the image, from"
-    )
-    show(page.area_figure(areas), f"{caption} {areas['area'].min():.2g} % to {areas['area'].max():.2g} %.")
 if len(unlike):
     show(page.outlier_figure(folder, unlike), f"The images of {title} with the most unusual mask areas.")

@@ -34,11 +34,11 @@ from IPython.display import Markdown, display
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import results
+from padim_ace.experiment.clamp import clamp_frame
 from padim_ace.experiment.classes import confusion
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
 from padim_ace.experiment.experiment import Experiment, Settings
-from padim_ace.experiment.image_scores import ImageScores, clamp_frame, histogram_frame
 from padim_ace.experiment.protocols import ARMS
 from padim_ace.experiment.provenance import provenance
 from padim_ace.paper.detectors import (
@@ -134,13 +134,12 @@ origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds
 results.write_json(origin, folder / "provenance.json")
 tables = {}
 if trained:
-    paper = ImageScores.of_run(experiment, dataset, backbone, "paper")
     tables["supervision"] = few
     tables["validation"] = validation
     with torch.inference_mode():
         tables["classes"] = confusion(experiment.images, dataset)
-    tables["clamp"] = clamp_frame(paper, READINGS)
-    tables["histograms"] = histogram_frame(paper, READINGS)
+    where = {"dataset": dataset, "backbone": backbone}
+    tables["clamp"] = clamp_frame(experiment.tally, experiment.detectors, READINGS, **where)
 for table, rows in tables.items():
     results.write_csv(rows, folder / f"{table}.csv")
 results.write_scores(frame, folder / "scores.csv")

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 
 from data_prep.errors import DataError
+from data_prep.images import Mask
 
 FARTHEST = 1e5  # px from the origin; farther coordinates are no outline, and drawing one takes memory
 BOXES = "images where boxes stand in for outlines that are missing, run-length encoded, or enclose no pixel"
@@ -80,9 +80,7 @@ def _check(path: Path, outline: Outline) -> None:
     raise DataError(path, expected, found, "mend the annotation or remove it")
 
 
-def draw(
-    outlines: tuple[Outline, ...], size: tuple[int, int]
-) -> tuple[Bool[np.ndarray, "row column"], tuple[str, ...]]:
+def draw(outlines: tuple[Outline, ...], size: tuple[int, int]) -> tuple[Mask, tuple[str, ...]]:
     """Mask of an image of `size` (rows, columns), True inside any outline; and the notes of the report.
 
     COCO's own rasteriser draws the polygons. Where those of a target enclose no pixel, or there are none, its

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from scipy import ndimage
 
+from data_prep.images import Grey, Mask
 from data_prep.simulation.sar import Scatterers, System, gamma_texture, gaussian_field, intensity
 
 MARGIN = 24  # px simulated around the image: the FFT is periodic, the image is not
@@ -19,10 +20,10 @@ MARGIN = 24  # px simulated around the image: the FFT is periodic, the image is 
 class Scene(NamedTuple):
     """A simulated image and its truth."""
 
-    image: UInt8[np.ndarray, "row column"]
-    mask: Bool[np.ndarray, "row column"]  # target, and shadow where it casts one
+    image: Grey
+    mask: Mask  # target, and shadow where it casts one
     category: str
-    vehicle: Bool[np.ndarray, "row column"] | None = None  # the mask without the shadow
+    vehicle: Mask | None = None  # the mask without the shadow
 
 
 class Vehicle(NamedTuple):
@@ -150,7 +151,7 @@ def _sea_clutter(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray
 
 def _ship(
     shape: tuple[int, int], centre: np.ndarray, heading: float, length: float, rng: np.random.Generator
-) -> tuple[Bool[np.ndarray, "row column"], Scatterers]:
+) -> tuple[Mask, Scatterers]:
     """Hull mask and scatterers of a ship: pointed bow, bright superstructure aft, hull edge and deck gear."""
     width = max(length / rng.uniform(4, 6.5), 2.2)
     row, column = np.indices(shape) - centre[:, None, None]
@@ -236,7 +237,7 @@ def _moored(
     return mask, points
 
 
-def _grey(power: Float[np.ndarray, "wide_row wide_column"], mean: float) -> UInt8[np.ndarray, "row column"]:
+def _grey(power: Float[np.ndarray, "wide_row wide_column"], mean: float) -> Grey:
     """8-bit amplitude, cut at 255, with the scene's median at about `mean`; the margin is removed."""
     amplitude = _crop(np.sqrt(power))
     return np.clip(np.rint(amplitude * mean / np.median(amplitude)), 0, 255).astype(np.uint8)
@@ -261,7 +262,7 @@ def _join(a: Scatterers, b: Scatterers) -> Scatterers:
     )
 
 
-def _draw(points: Scatterers, shape: tuple[int, int]) -> Bool[np.ndarray, "row column"]:
+def _draw(points: Scatterers, shape: tuple[int, int]) -> Mask:
     """Pixels within 1 px of a scatterer."""
     mask = np.zeros(shape, bool)
     mask[np.rint(points.row).astype(int), np.rint(points.column).astype(int)] = True

@@ -175,6 +175,6 @@ def test_an_encrypted_archive_is_not_fetched_again(tmp_path):
             content[place + offset] |= 1
             place = content.find(magic, place + 1)
     archive.write_bytes(content)
-    with pytest.raises(DataError, match="found an encrypted one; unpack it by hand, with its password"):
+    with pytest.raises(DataError, match="found .*encrypted, password required.*unpack it by hand"):
         unpack(archive, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from data_prep.prepared import COLUMNS
 from padim_ace.detect.backbones import WeightsError, load_backbone
 from padim_ace.experiment import anomalib_baselines as models
-from padim_ace.experiment import baseline_runs, baselines, embedding_store, rx, rx_run
+from padim_ace.experiment import baseline_runs, baselines, embeddings, rx
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.protocols import Draw
@@ -84,8 +84,8 @@ def _value(frame, seed, level, metric="auroc"):
 
 
 def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dataset):
-    tally = rx_run.run_rx(dataset, SETTINGS)
-    frame = tally.frame([{"detector": name, "smoothing": sigma} for name, sigma in rx_run.DETECTORS])
+    tally = baseline_runs.run_rx(dataset, SETTINGS)
+    frame = tally.frame([{"detector": name, "smoothing": sigma} for name, sigma in baseline_runs.GREY])
     for draw_number, draw in enumerate(tally.draws):
         roles = dataset.draw_roles(draw.seed, draw.protocol)
         train, test = (np.flatnonzero(roles == role).tolist() for role in ("train", "test"))
@@ -93,7 +93,7 @@ def test_rx_scores_the_maximum_of_the_smoothed_map_of_each_seeds_test_images(dat
         background = rx.shared_background(*rx.products(vectors))
         shared = lambda x, b=background: rx.shared_rx(rx.neighbourhoods(x), b, SIZE)  # noqa: E731
         scores = {"rx": rx.local_rx, "rx_shared": shared, "cfar": rx.cfar}
-        for number, (name, sigma) in enumerate(rx_run.DETECTORS):
+        for number, (name, sigma) in enumerate(baseline_runs.GREY):
             maps = np.stack(
                 [
                     gaussian_filter(scores[name](dataset.image(i, SIZE))[0].numpy(), sigma, mode="mirror")
@@ -204,7 +204,7 @@ def test_what_is_fitted_by_gradients_or_drawn_at_random_is_the_same_again_for_a_
 
 @pytest.mark.parametrize("limit", [0, 2**30])
 def test_a_network_sees_an_image_once_if_its_maps_fit_on_the_disk(dataset, network, monkeypatch, limit):
-    monkeypatch.setattr(embedding_store, "LIMIT", limit)
+    monkeypatch.setattr(embeddings, "LIMIT", limit)
     pre_processor, seen = models.make_peer("dfm_resnet18").pre_processor, []
     whole = network("resnet18", ["layer3"])[1]
     whole.register_forward_hook(lambda _, given, maps: seen.append(len(given[0])))

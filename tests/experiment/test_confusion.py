@@ -8,7 +8,7 @@ from padim_ace.detect.backbones import load_backbone
 from padim_ace.detect.embedding import Embedder
 from padim_ace.experiment.classes import CLASSES, RIVAL_PENALTY, confusion, logistic_class
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.image_embeddings import ImageEmbeddings
+from padim_ace.experiment.embeddings import ImageEmbeddings
 from padim_ace.report.classes import accuracy, confusion_table, sentence
 
 

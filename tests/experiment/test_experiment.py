@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.detect.detector import PADIM, RECOMMENDED, Detector
-from padim_ace.experiment import embedding_store, image_scores, results
+from padim_ace.experiment import embeddings, results
 from padim_ace.experiment import experiment as experiment_module
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.examples import write_examples
@@ -154,7 +154,7 @@ def test_no_image_is_embedded_twice(dataset, monkeypatch):
     """Nor do stored embeddings change a score."""
     found = []
     for limit in (2**40, 0):
-        monkeypatch.setattr(embedding_store, "LIMIT", limit)
+        monkeypatch.setattr(embeddings, "LIMIT", limit)
         experiment = Experiment(
             dataset,
             load_backbone("tf_efficientnet_lite0"),
@@ -206,11 +206,6 @@ def test_one_pass_under_two_protocols_gives_what_each_gives_alone(dataset, monke
     assert frame.groupby(["protocol", "seed"])["number"].nunique().to_dict() == {
         (protocol, seed): len(detectors) for protocol, detectors in judged.items() for seed in (0, 1)
     }
-    of_paper = image_scores.ImageScores.of_run(both, "fake", "lite0", "paper")
-    assert of_paper.detectors == judged["paper"] and of_paper.seeds == [0, 1]
-    assert np.array_equal(
-        of_paper.scores[1, 1], tally.image[3, both.detectors.index(PADIM_ACE)], equal_nan=True
-    )
 
 
 def test_the_vehicle_is_a_second_truth_of_the_same_pixels(dataset, tmp_path):

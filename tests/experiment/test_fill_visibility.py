@@ -18,7 +18,7 @@ def _texture(generator, shape):
 
 def _pairs(count=6, correlated=False):
     generator = np.random.default_rng(0)
-    for number in range(count):
+    for _ in range(count):
         background = _texture(generator, (90, 100))
         filled = np.zeros((90, 100), bool)
         filled[30:65, 35:70] = True
@@ -27,7 +27,7 @@ def _pairs(count=6, correlated=False):
         normal[filled] = other[filled] if correlated else generator.choice(background[~filled], filled.sum())
         anomalous = background.copy()
         anomalous[45:50, 50:55] = 255
-        yield fv.Pair(str(number), anomalous, normal, filled)
+        yield anomalous, normal
 
 
 def test_window_correlation_is_numpys_corrcoef_of_each_windows_neighbours():
@@ -66,11 +66,11 @@ def test_independent_fill_is_seen_and_correlated_fill_is_not():
 
 def test_window_auroc_is_scikit_learns():
     scores, labels = [], []
-    for pair in _pairs():
-        correlation = fv.window_correlation(pair.normal)
+    for anomalous, normal in _pairs():
+        correlation, filled = fv.window_correlation(normal), fv.filled_region(anomalous, normal)
         for row in range(8, 90 - 8):
             for column in range(8, 100 - 8):
-                around = pair.filled[row - 8 : row + 9, column - 8 : column + 9]
+                around = filled[row - 8 : row + 9, column - 8 : column + 9]
                 if around.all() or not around.any():
                     scores.append(-correlation[row, column])
                     labels.append(around.all())
@@ -85,21 +85,24 @@ def test_without_pairs_nothing_is_measured():
 @pytest.fixture
 def dataset(tmp_path):
     rows = []
-    for folder in ("normal", "anomalous", "masks"):
+    for folder in ("normal", "anomalous"):
         (tmp_path / folder).mkdir()
     for number, pair in enumerate(_pairs(20)):
-        for label in ("anomalous", "normal"):
-            cv2.imwrite(str(tmp_path / f"{label}/{pair.name}.png"), getattr(pair, label))
-            mask = f"masks/{pair.name}.png" if label == "anomalous" else ""
-            split = "test" if number % 2 else "train"
-            row = [f"{label}/{pair.name}.png", split, label, mask, "", "texture", pair.name, "", 100, 90, ""]
-            rows.append(row)
-        cv2.imwrite(str(tmp_path / f"masks/{pair.name}.png"), pair.filled.astype(np.uint8) * 255)
+        for label, image in zip(("anomalous", "normal"), pair, strict=True):
+            cv2.imwrite(str(tmp_path / f"{label}/{number}.png"), image)
+            rows.append([f"{label}/{number}.png", "train", label, "", "", "texture", number, "", 100, 90, ""])
     pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "manifest.csv", index=False)
     return PreparedDataset.open(tmp_path)
 
 
-def test_pairs_find_the_fill(dataset):
+def test_a_dataset_is_measured_by_its_pairs(dataset):
     found = list(fv.pairs(dataset))
-    assert [pair.name for pair in found] == sorted(f"{i}.png" for i in range(20))
-    assert (found[0].filled[31:64, 36:69]).all() and found[0].filled.sum() <= 35 * 35
+    assert len(found) == 20
+    filled = fv.filled_region(*found[0])
+    assert filled[31:64, 36:69].all() and filled.sum() <= 35 * 35
+    frame = fv.fill_frame(dataset, "texture")
+    expected = fv.correlation_measures(_pairs(20))
+    assert frame["measure"].tolist() == list(expected)
+    assert frame["value"].tolist() == pytest.approx(list(expected.values()))
+    normals = PreparedDataset(dataset.root, dataset.manifest[~dataset.anomalous])
+    assert fv.fill_frame(normals, "texture").empty

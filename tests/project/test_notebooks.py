@@ -69,8 +69,9 @@ MADE = {
         f"build/demo/score/demo_sea-tf_efficientnet_lite0/{name}"
         for name in ("scores.csv", "clamp.csv", "provenance.json", "seeds.json", "maps.npz")
     ],
-    "baselines": [f"build/demo/score/demo_sea-baselines/{name}" for name in ("scores.csv", "not_run.csv")],
-    "fill_visibility": ["results/demo/fill.csv"],
+    "baselines": [
+        f"build/demo/score/demo_sea-baselines/{name}" for name in ("scores.csv", "not_run.csv", "fill.csv")
+    ],
     "figure_localisation": [],
     "use_your_own": ["build/demo/use_your_own"],
     "whole_scene": ["build/demo/whole_scene"],

@@ -2,11 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes.scores import rows
+from sklearn.metrics import roc_auc_score
 from test_html_tables import Read
 
 from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.paper.detectors import DETECTORS
 from padim_ace.report import deviations
+from padim_ace.report.figures import svg
 
 AS_CODE = Detector(convention="published")
 
@@ -49,52 +51,30 @@ def test_every_deviation_has_its_detector_among_those_scored():
                 assert Detector(covariance=covariance, convention=convention) in DETECTORS["paper"]
 
 
-def test_seed_spread_of_the_detectors_that_were_run():
-    found = deviations.seed_spread(of("published", [0.5, 0.6, 0.7]), ["mstar", "ssdd"], "resnet18")
-    assert found.iloc[0, :3].tolist() == ["SSDD by masks", "PaDiM-ACE, published code", "image"]
-    assert found.iloc[0, 3:].tolist() == pytest.approx([3, 60, 10, 50, 70]) and len(found) == 1
+def test_a_change_is_paired_and_its_means_are_of_the_seeds_of_both():
+    before = pd.Series([90.0, 80, 10])
+    assert deviations.change_text(before, pd.Series([60.0, 70])) == "85.00 to 65.00, −20.00 ± 142.06"
+    assert deviations.change_text(before[:1], before[2:]) == ""
 
 
-PAPER = pd.DataFrame(
-    [
-        (1, "ssdd", "padim", "image", 68.97, 4.41),
-        (1, "ssdd", "padim_ace", "image", 63.47, 4.57),
-        (3, "ssdd", "padim", "image", 1.0, 1.0),
-    ],
-    columns=["table", "dataset", "model", "level", "mean", "std"],
-)
-
-
-def test_ways_of_removal_are_compared_on_the_seeds_of_both_and_only_with_the_papers_own_detectors():
-    scores = [rows(PADIM, [0.9, 0.8, 0.1]), rows(PADIM, [0.6, 0.7], dataset="ssdd_kmeans")]
-    scores += [of("centred", [0.5]), of("centred", [0.4], dataset="ssdd_kmeans")]
-    found = deviations.removal_effect(pd.concat(scores), PAPER, "resnet18").to_numpy().tolist()
-    assert found == [
-        ["PaDiM", "image", "85.0 ± 7.1", "65.0 ± 7.1", "−20.0 ± 142.1", "68.97 ± 4.41"],
-        ["PaDiM-ACE, centred", "image", "50.0", "40.0", "−10.0", "–"],
+def test_a_list_leaves_out_what_was_not_run():
+    said = {("ssdd", PADIM, "image"): "1", ("ssdd", AS_CODE, "image"): "2", ("ssdd", AS_CODE, "pixel"): "3"}
+    found = deviations.listed(["mstar", "ssdd"], [PADIM, AS_CODE], lambda *at: said.get(at, ""))
+    assert found.splitlines() == [
+        "- SSDD by masks",
+        "    - PaDiM: image 1",
+        "    - PaDiM-ACE, published code: image 2; pixel 3",
     ]
 
 
-def test_the_leak_is_the_paired_change_from_one_arm_to_the_other():
-    scores = [rows(PADIM, [0.8, 0.9, 0.7], protocol="apart"), rows(PADIM, [0.81, 0.92], protocol="twins")]
-    scores += [rows(PADIM, [0.1, 0.1]), of("published", [0.5], protocol="twins"), of("centred", [0.5])]
-    found = deviations.leak(pd.concat(scores), ["ssdd", "mstar"], "resnet18").to_dict("records")
-    half = 12.706 * np.std([1, 2], ddof=1) * (1 / 2 + 1 / 8) ** 0.5
-    assert found == [
-        {
-            "Dataset": "SSDD by masks",
-            "Detector": "PaDiM",
-            "Seeds": 2,
-            "Image AUROC, apart": pytest.approx(80),
-            "Image, change": f"+1.50 ± {half:.2f}",
-        }
-    ]
-    assert deviations.leak(of("centred", [0.5]), ["ssdd"], "resnet18").empty
-
-
-def test_the_largest_effect_of_the_clamp_keeps_its_sign():
-    parts = [rows(detector, [0, 0]) for detector in (PADIM, AS_CODE)]
-    clamp = pd.concat(part.assign(raw=[0.5, 0.8], clamped=[0.51, 0.75], tied=0.25) for part in parts)
-    found = deviations.clamp_effect(clamp)
-    assert found["Detector"].tolist() == ["PaDiM", "PaDiM-ACE, published code"]
-    assert found.iloc[0, 2:].tolist() == [pytest.approx(65), pytest.approx(63), "−2.00", "−5.00", "25.0"]
+def test_the_whitening_figure_tells_the_auroc_of_the_cosines():
+    clouds, signature, covariance = deviations.simulated_features()
+    figure, alt = deviations.whitening_figure()
+    values, vectors = np.linalg.eigh(covariance)
+    for exponent in (0, -0.5, 0.5):
+        matrix = vectors @ np.diag(values**exponent) @ vectors.T
+        points, s = np.concatenate(clouds) @ matrix, signature @ matrix
+        cosine = points @ s / np.linalg.norm(points, axis=1) / np.linalg.norm(s)
+        expected = roc_auc_score(np.repeat([0, 1], [len(cloud) for cloud in clouds]), cosine)
+        assert f"{100 * expected:.0f} %" in alt
+    assert svg(figure, alt).startswith("<svg role=")

@@ -23,7 +23,6 @@ def test_figures_draw(folder):
     manifest = read_manifest(folder)
     areas = figures.mask_areas(folder, manifest)
     assert "<svg" in svg(figures.examples(folder, manifest), "examples")
-    assert "<svg" in svg(figures.area_figure(areas), "areas")
     assert "<svg" in svg(figures.outlier_figure(folder, areas), "outliers")
     lines = figures.report_lines(json.loads((folder / "preparation.json").read_text()))
     assert lines[0].startswith("Parameters: ") and "seed 0" in lines[0]

@@ -18,8 +18,7 @@ from padim_ace.anomalib.signature_images import SignatureFolder, SignatureImages
 from padim_ace.detect.model import SignatureBatch
 from padim_ace.detect.registry import SIGNATURES
 
-SIGNATURE_BATCH = 16
-"""Signature images embedded at a time."""
+SIGNATURE_BATCH = 16  #: Signature images embedded at a time
 
 
 class OnePassFit(MemoryBankMixin):
@@ -30,8 +29,7 @@ class OnePassFit(MemoryBankMixin):
     pre_processor: Any
     placeholder: nn.Parameter
     signature_images: Any
-    _signature = SignatureImages()
-    """Which images made the signature of the last fit."""
+    _signature = SignatureImages()  #: Which images made the signature of the last fit
 
     def on_fit_start(self) -> None:
         """Refuse a trainer that is at its end: it would train nothing and not say so."""

@@ -6,8 +6,7 @@ import torch
 from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
-MARGIN = 0.05
-"""The part of [0, 1], at each end, for scores beyond those of the validation images."""
+MARGIN = 0.05  #: The part of [0, 1], at each end, for scores beyond those of the validation images
 
 
 class AcePostProcessor(PostProcessor):

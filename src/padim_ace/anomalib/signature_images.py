@@ -27,8 +27,7 @@ class SignatureFolder(Dataset):
     The mask of ``a/000.png`` is ``a/000.*`` or, as in MVTec AD, ``a/000_mask.*`` of the folder of masks.
     """
 
-    augmentations: Any = None
-    """What the validation images are put through before they are pre-processed."""
+    augmentations: Any = None  #: What the validation images are put through before they are pre-processed
 
     def __init__(self, images: str | Path, masks: str | Path | None = None) -> None:
         """List the files.
@@ -105,10 +104,8 @@ class SignatureImages:
     """The images that make a signature."""
 
     paths: frozenset[str] = frozenset()
-    asked: bool = True
-    """Whether the user named them; else they were found in the training or validation set."""
-    dataset: Any = None
-    """The images, until they have made it."""
+    asked: bool = True  #: Whether the user named them; else they were found in the training or validation set
+    dataset: Any = None  #: The images, until they have made it
 
     def took(self, path: str | None) -> bool:
         """Whether this image was taken without being asked to: it may not set the threshold as well."""

@@ -20,27 +20,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from padim_ace.detect.registry import BACKBONES, RANDOM, BackboneSpec
+from padim_ace.detect.registry import BACKBONES, RANDOM, BackboneSpec, expect_one_of
 
 STRIDES = (4, 16)
 """Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
 
 
 class WeightsError(RuntimeError):
-    """No weights for a backbone, or a file that does not fit it. One line: where, expected, found, what to
-    do."""
+    """No weights for a backbone, or a file that does not fit it, in one line."""
 
 
 @dataclass(frozen=True)
 class Weights:
     """Where a backbone's weights came from."""
 
-    source: str
-    """``folder``, ``package``, ``hub`` or ``random``."""
-    name: str
-    """The file's name, or timm's name and tag."""
-    path: Path | None
-    """The file read, if it is known."""
+    source: str  #: ``folder``, ``package``, ``hub`` or ``random``
+    name: str  #: The file's name, or timm's name and tag
+    path: Path | None  #: The file read, if it is known
 
 
 class Backbone(nn.Module):
@@ -54,16 +50,14 @@ class Backbone(nn.Module):
         self.name = name
         self.spec = spec
         self.weights = weights
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.requires_grad_(False)
+        self.eval()
         config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
         info: Any = model.feature_info
-        self.channels: list[int] = list(info.channels())
-        """Channels of each stage, fine to coarse."""
-        self.layers: list[str] = list(info.module_name())
-        """timm's names of the stages, fine to coarse."""
-        self.eval()
+        self.channels: list[int] = list(info.channels())  #: Channels of each stage, fine to coarse
+        self.layers: list[str] = list(info.module_name())  #: timm's names of the stages, fine to coarse
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode: the features are fixed, batch norm included."""
@@ -114,15 +108,13 @@ def load_backbone(
     config: Any = timm.get_pretrained_cfg(spec.timm_name)
     size: dict[str, Any] = {"img_size": image_size} if image_size and config.fixed_input_size else {}
     finders = {"folder": _from_folder, "package": _from_package, "hub": _from_hub}
-    if source == "random":
-        return _finish(name, spec, _made(spec, size), Weights("random", "random", None))
-    if source not in (*finders, "auto"):
-        raise ValueError(f"weights source: expected auto, folder, package, hub or random, found {source!r}")
+    every = finders | {"random": _at_random}
+    expect_one_of("weights source", source, ["auto", *every])
     tried = []
-    for finder in finders.values() if source == "auto" else [finders[source]]:
+    for finder in finders.values() if source == "auto" else [every[source]]:
         found = finder(spec, size)
         if not isinstance(found, str):
-            return _finish(name, spec, *found)
+            return Backbone(name, spec, *found).to(memory_format=torch.channels_last)
         tried.append(found)
     raise WeightsError(
         f"{name}: expected weights {spec.timm_name}, found none ({'; '.join(tried)}); "
@@ -189,12 +181,7 @@ def _made(spec: BackboneSpec, size: dict, **arguments: Any) -> Any:
     )
 
 
-def _finish(name: str, spec: BackboneSpec, model: nn.Module, weights: Weights) -> Backbone:
-    return Backbone(name, spec, model, weights).to(memory_format=torch.channels_last)
-
-
-Found = tuple[nn.Module, Weights] | str
-"""A model with its weights, or why there is none."""
+Found = tuple[nn.Module, Weights] | str  #: A model with its weights, or why there is none
 
 
 def _from_folder(spec: BackboneSpec, size: dict) -> Found:
@@ -234,6 +221,10 @@ def _from_hub(spec: BackboneSpec, size: dict) -> Found:
         return _made(spec, size, pretrained=True), Weights("hub", spec.timm_name, None)
     except Exception as error:  # the hub client raises many kinds; each means that there are no weights
         return f"timm's hub: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _at_random(spec: BackboneSpec, size: dict) -> Found:
+    return _made(spec, size), Weights("random", "random", None)
 
 
 def _loaded(spec: BackboneSpec, size: dict, state: Mapping[str, Tensor], weights: Weights) -> Found:

@@ -87,9 +87,8 @@ class Moments:
 
     def _require(self, images: int) -> None:
         if self.count < images:
-            raise ValueError(
-                f"background: expected at least {images} normal images, found {self.count}; add images"
-            )
+            said = f"expected at least {images} normal images, found {self.count}"
+            raise ValueError(f"background: {said}; add images")
 
     def state(self) -> dict:
         """What a checkpoint stores; :meth:`from_state` takes it back."""
@@ -124,13 +123,10 @@ class Background:
     """
 
     mean: Means
-    covariance: BlockRows | None
-    """None where only the whitening is kept."""
+    covariance: BlockRows | None  #: None where only the whitening is kept
     whitening: BlockRows
-    samples: int = 0
-    """Embeddings that each covariance was estimated from."""
-    kept: Int[Tensor, " kept"] | None = None
-    """Which features of the finest stage it is of; all, if None."""
+    samples: int = 0  #: Embeddings that each covariance was estimated from
+    kept: Int[Tensor, " kept"] | None = None  #: Which features of the finest stage it is of; all, if None
 
     def narrow(self, embedding: Embedding) -> Embedding:
         """The features that it is of."""

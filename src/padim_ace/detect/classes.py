@@ -15,7 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from padim_ace.detect.pyramid import Energy
 from padim_ace.detect.signature import CANDIDATES, Bags, learn
+
+ClassScores = Float[Tensor, "place image class"]
 
 
 def class_signatures(
@@ -41,18 +44,13 @@ def class_signatures(
 
 
 def class_scores(
-    projections: Float[Tensor, "place image class"],
-    energy: Float[Tensor, "place image"],
-    samples: float | Tensor,
-    offsets: Float[Tensor, " class"],
-) -> Float[Tensor, "place image class"]:
+    projections: ClassScores, energy: Energy, samples: float | Tensor, offsets: Float[Tensor, " class"]
+) -> ClassScores:
     """How much each patch is like each class."""
     return projections / (samples + energy).sqrt().unsqueeze(-1) - offsets
 
 
-def image_class(
-    scores: Float[Tensor, "place image class"], energy: Float[Tensor, "place image"]
-) -> Int[Tensor, " image"]:
+def image_class(scores: ClassScores, energy: Energy) -> Int[Tensor, " image"]:
     """The class of each image; all of its patches are given, or its candidates."""
     farthest = energy.topk(CANDIDATES, 0).indices.unsqueeze(-1).expand(-1, -1, scores.shape[-1])
     return scores.gather(0, farthest).mean(0).argmax(-1)

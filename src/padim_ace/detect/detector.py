@@ -24,22 +24,16 @@ class Detector:
         ValueError: for a word that is not registered, a number below 1, or parts that do not fit together.
     """
 
-    statistic: str = "ace"
-    """A key of :data:`padim_ace.detect.registry.STATISTICS`."""
-    background: str = "patch"
-    """A key of :data:`padim_ace.detect.registry.BACKGROUNDS`."""
-    covariance: str = "full"
-    """A key of :data:`padim_ace.detect.registry.COVARIANCES`."""
-    signature: str = "mean"
-    """A key of :data:`padim_ace.detect.registry.SIGNATURES`; empty for PaDiM."""
+    statistic: str = "ace"  #: A key of :data:`padim_ace.detect.registry.STATISTICS`
+    background: str = "patch"  #: A key of :data:`padim_ace.detect.registry.BACKGROUNDS`
+    covariance: str = "full"  #: A key of :data:`padim_ace.detect.registry.COVARIANCES`
+    signature: str = "mean"  #: A key of :data:`padim_ace.detect.registry.SIGNATURES`; empty for PaDiM
     convention: str = "centred"
     """How it departs from ACE as it is defined (:mod:`padim_ace.paper.published_code`); empty for PaDiM."""
-    channels: str = "network"
-    """A key of :data:`padim_ace.detect.registry.CHANNELS`."""
+    channels: str = "network"  #: A key of :data:`padim_ace.detect.registry.CHANNELS`
     smoothing: float = 4.0
     """Standard deviation of the Gaussian that smooths its map, in pixels; 4 is PaDiM's."""
-    images: int | None = None
-    """How many anomalous images make the signature; all, if None."""
+    images: int | None = None  #: How many anomalous images make the signature; all, if None
 
     def __post_init__(self) -> None:
         """Refuse what no detector has."""
@@ -99,8 +93,7 @@ class Detector:
         }
 
 
-PADIM = Detector("padim", signature="", convention="")
-"""PaDiM: the distance from the background."""
+PADIM = Detector("padim", signature="", convention="")  #: PaDiM: the distance from the background
 
 
 RECOMMENDED = Detector("tolerant", signature="lace", channels="sar", smoothing=2.0)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from padim_ace.detect.backbones import Backbone
 from padim_ace.detect.inner_products import Shape
-from padim_ace.detect.pyramid import Embedding, block_orders, divides
+from padim_ace.detect.pyramid import Embedding, Energy, block_orders, divides
 from padim_ace.detect.registry import CHANNELS, SAR_CHANNELS
 from padim_ace.detect.sar_channels import sar_channels
 
@@ -26,8 +26,7 @@ class FeatureSubset:
     """The network's channels that a seed keeps, coarse to fine; the order of features in an embedding."""
 
     stages: list[Int[Tensor, " _feature"]]
-    sar: bool = False
-    """Whether all SAR channels follow the features of the finest stage."""
+    sar: bool = False  #: Whether all SAR channels follow the features of the finest stage
 
     @classmethod
     def draw(cls, channels: Sequence[int], features: int, seed: int) -> FeatureSubset:
@@ -176,7 +175,7 @@ class Embedder(nn.Module):
         features[-1] += subset.sar * sum(SAR_CHANNELS.values())
         return Shape(places, tuple(features))
 
-    def covered(self, masks: Bool[Tensor, "image row column"]) -> Float[Tensor, "place image"]:
+    def covered(self, masks: Bool[Tensor, "image row column"]) -> Energy:
         """The part of each patch of the finest grid that a mask covers, in block order."""
         covered = F.adaptive_avg_pool2d(masks.to(self.raster.device).unsqueeze(1).float(), self.grid)
         return covered.flatten(1).T[getattr(self, f"order{len(self.sizes) - 1}")]

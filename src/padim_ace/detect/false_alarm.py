@@ -2,10 +2,10 @@ r"""The laws of the statistics where there is only background: how often chance 
 
 An embedding, and the N normal ones that its background was estimated from (the mean, and the covariance with
 N − 1), are independent draws of one Gaussian in d dimensions. E, A and S are those of
-:mod:`padim_ace.detect.statistics`; m = N − d, c = N − 1/N, and r is the number of the signature's dimensions.
-For a signature that is fixed beforehand there are two independent variables
+:mod:`padim_ace.detect.statistics`; m = N − d, c = N − 1/N. For a signature that is fixed beforehand there are
+two independent variables
 
-.. math:: u \sim \tfrac{r}{m} F_{r, m}, \qquad \beta \sim \mathrm{Beta}(\tfrac{m + r}{2}, \tfrac{d - r}{2})
+.. math:: u \sim \tfrac{1}{m} F_{1, m}, \qquad \beta \sim \mathrm{Beta}(\tfrac{m + 1}{2}, \tfrac{d - 1}{2})
 
 such that :math:`1 + E / c = (1 + u) / \beta` and :math:`A^2 / (S (c + E)) = u / (1 + u)`. So a score
 exceeds η where
@@ -13,19 +13,19 @@ exceeds η where
 .. math:: u > \frac{\eta^2}{1 - \eta^2} k, \qquad k = 1 - \beta \text{ for ACE}, \quad
           k = 1 + \frac{\beta}{N^2 - 1} \text{ for the GLRT (which has } N \text{ in place of } c),
 
-and the rate is the mean of that chance over β. One direction has a sign, and so half of the chance.
+and the rate is the mean of that chance over β, and half of it, for the score has a sign.
 
 - The distance from the mean is Hotelling's: :math:`b = E / (c + E) \sim \mathrm{Beta}(d / 2, m / 2)`, and
   :math:`E \sim \chi^2_d` where the covariance is known (N infinite).
-- ACE's square is :math:`\mathrm{Beta}(r / 2, (d - r) / 2)` where the covariance is known.
-- The same holds for a *pooled* signature. Its directions are fixed in the space that the estimated covariance
+- ACE's square is :math:`\mathrm{Beta}(1 / 2, (d - 1) / 2)` where the covariance is known.
+- The same holds for a *pooled* signature. Its direction is fixed in the space that the estimated covariance
   whitens; there an embedding points anywhere, however long it is. The GLRT's square is ACE's times
   :math:`E / (N + E)`: the rate is a mean over b. That is exact on the average over directions. The rate of a
   single one is lower where it lies along the features that a Cholesky factor takes first, and higher, up to
   that of a fixed signature, along the last: little where N is many times d, nothing for a shared background.
 
-Sources: Kelly (1986) for the GLRT; Kraut, Scharf and McWhorter (2001) for ACE and subspaces; Frontera-Pons,
-Pascal and Ovarlez (2014, arXiv:1404.2977) for the estimated mean.
+Sources: Kelly (1986) for the GLRT; Kraut, Scharf and McWhorter (2001) for ACE; Frontera-Pons, Pascal and
+Ovarlez (2014, arXiv:1404.2977) for the estimated mean.
 
 No detector follows them exactly: the 0.01 that is added to each variance changes the rate, a network's
 features are not Gaussian, neighbouring patches are correlated (a shared background counts each as a sample),
@@ -47,12 +47,7 @@ NODES, LEFT_OUT = 128, 1e-18
 
 
 def false_alarm_rate(
-    statistic: str,
-    threshold: float | np.ndarray,
-    features: int,
-    samples: float,
-    dimensions: int | None = None,
-    pooled: bool = False,
+    statistic: str, threshold: float | np.ndarray, features: int, samples: float, pooled: bool = False
 ) -> np.ndarray:
     """The chance that a patch of background scores above each threshold.
 
@@ -61,19 +56,16 @@ def false_alarm_rate(
         threshold: of the patch score.
         features: d, of an embedding.
         samples: N, embeddings behind each covariance; infinite where it is known.
-        dimensions: r, of a target subspace; None for one direction, whose score has a sign.
         pooled: whether the signature is fixed in the whitened space, not in that of the embeddings.
 
     Raises:
         ValueError: for an unknown statistic, or numbers for which there is no law.
     """
     expect_one_of("statistic", statistic, ("padim", "ace", "glrt"))
-    d, r, m, known = features, dimensions or 1, samples - features, math.isinf(samples)
-    if m < 1 or not 1 <= r < d or (known and statistic == "glrt"):
-        raise ValueError(
-            "false alarms: expected 1 ≤ dimensions < features < samples, samples finite for glrt, found "
-            f"{r}, {d}, {samples} for {statistic}"
-        )
+    d, m, known = features, samples - features, math.isinf(samples)
+    if m < 1 or d < 2 or (known and statistic == "glrt"):
+        expected = "1 < features < samples, samples finite for glrt"
+        raise ValueError(f"false alarms: expected {expected}, found {d}, {samples} for {statistic}")
     score = np.asarray(threshold, dtype=float)
     square, scale = score[..., None] ** 2, samples - 1 / samples
     if statistic == "padim":
@@ -81,26 +73,19 @@ def false_alarm_rate(
         return np.where(score > 0, tail[..., 0], 1.0)
     square = np.minimum(square, 1)
     if statistic == "ace" and (known or pooled):
-        tail = _tail(r, d - r, square)[..., 0]
+        tail = _tail(1, d - 1, square)[..., 0]
     elif pooled:
         b, weight = _quadrature(d, m)
-        tail = _tail(r, d - r, np.minimum(square * (1 + samples * (1 - b) / (scale * b)), 1)) @ weight
+        tail = _tail(1, d - 1, np.minimum(square * (1 + samples * (1 - b) / (scale * b)), 1)) @ weight
     else:
-        beta, weight = _quadrature(m + r, d - r)
+        beta, weight = _quadrature(m + 1, d - 1)
         k = 1 - beta if statistic == "ace" else 1 + beta / (samples**2 - 1)
-        tail = _tail(r, m, square * k / (1 - square + square * k)) @ weight
-    if dimensions is None:
-        return np.where(score > 0, tail / 2, 1 - tail / 2)
-    return np.where(score > 0, tail, 1.0)
+        tail = _tail(1, m, square * k / (1 - square + square * k)) @ weight
+    return np.where(score > 0, tail / 2, 1 - tail / 2)
 
 
 def false_alarm_threshold(
-    statistic: str,
-    rate: float,
-    features: int,
-    samples: float,
-    dimensions: int | None = None,
-    pooled: bool = False,
+    statistic: str, rate: float, features: int, samples: float, pooled: bool = False
 ) -> float:
     """The score that background exceeds with the chance ``rate``: the inverse of :func:`false_alarm_rate`.
 
@@ -111,7 +96,7 @@ def false_alarm_threshold(
         raise ValueError(f"false alarms: expected a rate between 0 and 1, found {rate}")
 
     def excess(score: float) -> float:
-        return float(false_alarm_rate(statistic, score, features, samples, dimensions, pooled)) - rate
+        return float(false_alarm_rate(statistic, score, features, samples, pooled)) - rate
 
     high = 1.0
     while excess(high) > 0:  # only Mahalanobis' distance passes 1

@@ -22,6 +22,7 @@ from padim_ace.detect.pyramid import (
     BlockRows,
     Directions,
     Embedding,
+    Energy,
     energy,
     fine_directions,
     fine_product,
@@ -35,7 +36,6 @@ from padim_ace.detect.pyramid import (
 from padim_ace.detect.registry import COVARIANCES, expect_one_of
 
 Signatures = Embedding | Float[Tensor, "place feature signature"]
-Energy = Float[Tensor, "place image"]
 Projection = Float[Tensor, "place image signature"]
 
 

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-SIGMA = 4.0
-"""Standard deviation of PaDiM's smoothing, in pixels."""
+SIGMA = 4.0  #: Standard deviation of PaDiM's smoothing, in pixels
 
 
 def smoothing_matrix(patches: int, pixels: int, sigma: float = SIGMA) -> Float[Tensor, "pixel patch"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from padim_ace.detect.classes import class_signatures
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.pyramid import Embedding, energy
+from padim_ace.detect.pyramid import Embedding, Energy, energy
 from padim_ace.detect.registry import SIGNATURES
 from padim_ace.detect.signature import Direction, candidates, covered_sum, learn, require_targets
 
@@ -34,9 +34,7 @@ class Pool:
         self._covered: Tensor | float = 0.0
         self._weight: Tensor | float = 0.0
 
-    def add(
-        self, white: Embedding, covered: Float[Tensor, "place image"] | None, order: Float[Tensor, " image"]
-    ) -> None:
+    def add(self, white: Embedding, covered: Energy | None, order: Float[Tensor, " image"]) -> None:
         """Add a batch of whitened anomalous images.
 
         Args:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 # an underscore: each stage has its own places and features
 Embedding = list[Float[Tensor, "_place image _feature"]]
+Energy = Float[Tensor, "place image"]
 
 
 def divides(coarse: tuple[int, int], fine: tuple[int, int]) -> bool:
@@ -164,13 +165,13 @@ def lower_product(rows: BlockRows, embedding: Embedding, below: float = 1) -> Em
     return result
 
 
-def quadratic_form(rows: BlockRows, embedding: Embedding) -> Float[Tensor, "place image"]:
+def quadratic_form(rows: BlockRows, embedding: Embedding) -> Energy:
     """``xᵀ M x`` for a symmetric ``M``, at every place of the finest grid."""
     products = lower_product(rows, embedding, below=2)
     return summed((x * product).sum(-1) for x, product in zip(embedding, products, strict=True))
 
 
-def energy(embedding: Embedding) -> Float[Tensor, "place image"]:
+def energy(embedding: Embedding) -> Energy:
     """``‖x‖²`` at every place of the finest grid."""
     return summed(stage.square().sum(-1) for stage in embedding)
 

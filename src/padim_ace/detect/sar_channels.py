@@ -27,10 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-GUARD, OUTER = 64, 96
-"""Sides of the ring, in pixels: a target is to fit into the guard."""
-ROUNDING = 2 / 255
-"""Added to the standard deviation around a cell: two steps of 8-bit grey levels."""
+GUARD, OUTER = 64, 96  #: Sides of the ring, in pixels: a target is to fit into the guard
+ROUNDING = 2 / 255  #: Added to the standard deviation around a cell: two steps of 8-bit grey levels
 
 
 def sar_channels(

@@ -17,16 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from padim_ace.detect.pyramid import Embedding
+from padim_ace.detect.pyramid import Embedding, Energy
 
-CANDIDATES = 16
-"""Patches of each image that may be targets, or be taken for them."""
+CANDIDATES = 16  #: Patches of each image that may be targets, or be taken for them
 PENALTY = 1e-3
 """Weight of the squared length in :func:`lace`: it keeps what few images teach close to their mean."""
-STARTS = 64
-"""Images whose farthest patch :func:`miace` tries as its start."""
-ROUNDS = 100
-"""At most so many steps of an optimiser; signatures are found in 10 to 60."""
+STARTS = 64  #: Images whose farthest patch :func:`miace` tries as its start
+ROUNDS = 100  #: At most so many steps of an optimiser; signatures are found in 10 to 60
 
 Direction = Float[Tensor, " feature"]
 Bags = Float[Tensor, "_image patch feature"]
@@ -55,7 +52,7 @@ class MeanSignature:
         return [(total / self.count).float().unsqueeze(1) for total in self._total]
 
 
-def candidates(white: Embedding, energy: Float[Tensor, "place image"]) -> Bags:
+def candidates(white: Embedding, energy: Energy) -> Bags:
     """The whitened patches of each image that are farthest from the background, farthest first.
 
     ``energy`` is their squared length.
@@ -74,9 +71,7 @@ def candidates(white: Embedding, energy: Float[Tensor, "place image"]) -> Bags:
     return torch.cat(parts, -1).transpose(0, 1)
 
 
-def covered_sum(
-    white: Embedding, energy: Float[Tensor, "place image"], weights: Float[Tensor, "place image"]
-) -> Direction:
+def covered_sum(white: Embedding, energy: Energy, weights: Energy) -> Direction:
     """``Σ w y / ‖y‖`` over all places and images, in float64; ``energy`` is ``‖y‖²``."""
     scaled = weights.double() / energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
     sums = []

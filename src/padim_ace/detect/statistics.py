@@ -11,29 +11,25 @@ products in the space that :math:`\Sigma^{-1}` whitens:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from padim_ace.detect.detector import Detector
+from padim_ace.detect.pyramid import Energy
 
-TOLERANCE = 0.05
-"""The part of a target's energy that may lie in any direction (:func:`tolerant`)."""
+TOLERANCE = 0.05  #: The part of a target's energy that may lie in any direction (:func:`tolerant`)
+Values = Float[Tensor, "*shape"]
+Broadcast = Float[Tensor, "*#shape"]
+Samples = float | Tensor
 
 
-def mahalanobis(energy: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def mahalanobis(energy: Values) -> Values:
     r"""PaDiM's score, :math:`\sqrt{E}`: the distance from the background, unbounded."""
     return energy.clamp_min(0).sqrt()
 
 
-def ace(
-    projection: Float[Tensor, "*shape"],
-    energy: Float[Tensor, "*shape"],
-    signature_energy: Float[Tensor, "*#shape"],
-    samples: float | Tensor = 0,
-) -> Float[Tensor, "*shape"]:
+def ace(projection: Values, energy: Values, signature_energy: Broadcast, samples: Samples = 0) -> Values:
     r"""Adaptive cosine estimator, signed root form: :math:`A / \sqrt{S E}`, in [-1, 1].
 
     The cosine between the embedding and the signature, both whitened. Zero where either vanishes: an
@@ -42,12 +38,7 @@ def ace(
     return _ratio(projection, signature_energy * energy).clamp(-1, 1)
 
 
-def glrt(
-    projection: Float[Tensor, "*shape"],
-    energy: Float[Tensor, "*shape"],
-    signature_energy: Float[Tensor, "*#shape"],
-    samples: float | Tensor,
-) -> Float[Tensor, "*shape"]:
+def glrt(projection: Values, energy: Values, signature_energy: Broadcast, samples: Samples) -> Values:
     r"""Kelly's generalised likelihood ratio, signed root form: :math:`A / \sqrt{S (N + E)}`, in (-1, 1).
 
     N is the number of ``samples`` that the covariance was estimated from. An embedding near the background's
@@ -57,12 +48,7 @@ def glrt(
     return _ratio(projection, signature_energy * (samples + energy.clamp_min(0)))
 
 
-def tolerant(
-    projection: Float[Tensor, "*shape"],
-    energy: Float[Tensor, "*shape"],
-    signature_energy: Float[Tensor, "*#shape"],
-    samples: float | Tensor,
-) -> Float[Tensor, "*shape"]:
+def tolerant(projection: Values, energy: Values, signature_energy: Broadcast, samples: Samples) -> Values:
     r"""Kelly's statistic of a signature known up to an error, in [0, 1).
 
     :math:`\sqrt{((1-\rho) A_+^2 / S + \rho E) / (N + E)}`, with ρ = :data:`TOLERANCE`. If a target's
@@ -77,12 +63,7 @@ def tolerant(
     return (((1 - TOLERANCE) * along + TOLERANCE * energy) / (samples + energy)).sqrt()
 
 
-def linear(
-    projection: Float[Tensor, "*shape"],
-    energy: Float[Tensor, "*shape"],
-    signature_energy: Float[Tensor, "*#shape"],
-    samples: float | Tensor,
-) -> Float[Tensor, "*shape"]:
+def linear(projection: Values, energy: Values, signature_energy: Broadcast, samples: Samples) -> Values:
     r"""The matched filter, :math:`A / \sqrt{S}`: what a linear classifier of whitened patches ranks by."""
     return _ratio(projection, signature_energy)
 
@@ -95,17 +76,12 @@ def _ratio(projection: Tensor, squared: Tensor) -> Tensor:
 
 def patch_scores(
     detector: Detector,
-    projection: Float[Tensor, "place image"] | None,
-    energy: Float[Tensor, "place image"],
+    projection: Energy | None,
+    energy: Energy,
     signature_energy: Float[Tensor, "_place 1"] | None,
-    samples: float | Tensor,
-) -> Float[Tensor, "place image"]:
+    samples: Samples,
+) -> Energy:
     """A detector's scores; without a signature there is no projection, and no ``signature_energy``."""
     if projection is None or signature_energy is None:
         return mahalanobis(energy)
-    score: Score = globals()[detector.statistic]
-    return score(projection, energy, signature_energy, samples)
-
-
-Score = Callable[[Tensor, Tensor, Tensor, "float | Tensor"], Tensor]
-"""Patch scores of the projection A, the energy E, the signature's energy S and the number of samples N."""
+    return globals()[detector.statistic](projection, energy, signature_energy, samples)

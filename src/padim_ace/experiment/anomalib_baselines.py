@@ -29,32 +29,27 @@ from tqdm.auto import tqdm
 from padim_ace.detect.backbones import WeightsError, load_backbone
 from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment.embeddings import EmbeddingStore
 from padim_ace.experiment.experiment import Settings
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.tally import Tally
 
-Model = Any
-"""An anomalib model. Its class is imported where it is made, for that takes ten seconds."""
+Model = Any  #: An anomalib model. Its class is imported where it is made, for that takes ten seconds.
 RESNET50 = "timm/resnet50.a1_in1k"
 KERAS = "resnet50.keras_in1k"
 CLIP = "timm/vit_base_patch16_plus_clip_240.laion400m_e31"
-BATCH = 32
-"""Images in a training step: anomalib's default."""
+BATCH = 32  #: Images in a training step: anomalib's default
 
 
 @dataclass(frozen=True)
 class Peer:
     """One of anomalib's detectors that are fitted to normal images."""
 
-    model: str
-    """Its class in ``anomalib.models``."""
+    model: str  #: Its class in ``anomalib.models``
     layers: tuple[str, ...] = ("layer3",)
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Those that are not anomalib's defaults."""
-    steps: int = 0
-    """Of the optimiser, where there is one."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)  #: Those that are not anomalib's defaults
+    steps: int = 0  #: Of the optimiser, where there is one
     images: int = 2**31
     """That train at most, at equal steps: patches of more take hours, and all at once too much memory."""
 
@@ -63,8 +58,8 @@ PEERS = {
     "dfm": Peer("Dfm"),
     "dfm_resnet18": Peer("Dfm"),
     "fre_resnet18": Peer("Fre", arguments={"input_dim": 256 * 8 * 8}, steps=500),
-    "mhpatchcore": Peer("MHPatchcore", ("layer2", "layer3"), images=1000),
-    "patchcore": Peer("Patchcore", ("layer2", "layer3"), {"coreset_sampling_ratio": 0.001}, images=1000),
+    "mhpatchcore": Peer("MHPatchcore", ("layer2", "layer3"), images=500),
+    "patchcore": Peer("Patchcore", ("layer2", "layer3"), {"coreset_sampling_ratio": 0.001}, images=500),
 }
 """By their names in ``scores.csv``."""
 
@@ -200,12 +195,13 @@ def run_peers(
     pool = getattr(model.model, "pooling_kernel_size", 1)
     memory = Remembering(network.to(settings.device), dataset, model.pre_processor, pool, settings.device)
     drawn = draws(protocols, settings.seeds)
-    with torch.no_grad():
-        wanted = Tally(dataset, drawn, []).with_role("train", "test")
-        for rows in _groups(wanted, BATCH, f"{backbone}, features"):
-            memory(memory.show(rows))
     for name in names:
         tally = Tally(dataset, drawn, [False], settings.device)
+        train = [_thinned(roles == "train", PEERS[name].images) for roles in tally.roles]
+        with torch.no_grad():
+            wanted = np.unique(np.concatenate([*train, tally.with_role("test")]))
+            for rows in _groups(wanted, BATCH, f"{backbone}, features"):
+                memory(memory.show(rows))
         for number, (draw, roles) in enumerate(zip(drawn, tally.roles, strict=True)):
             torch.manual_seed(draw.seed)
             np.random.seed(draw.seed)  # noqa: NPY002 (anomalib's random projection draws from it)
@@ -213,14 +209,19 @@ def run_peers(
             model.model.feature_extractor.feature_extractor = memory
             if pool > 1:  # done already
                 model.model.pooling_kernel_size = 1
-            train = np.flatnonzero(roles == "train")
-            fit_peer(model, memory, train[:: math.ceil(len(train) / PEERS[name].images)], PEERS[name].steps)
+            fit_peer(model, memory, train[number], PEERS[name].steps)
             with torch.no_grad():
                 for rows in _groups(np.flatnonzero(roles == "test"), BATCH, f"{name}, score"):
                     found = model.model(memory.show(rows))
                     maps = found.anomaly_map.reshape(len(rows), *found.anomaly_map.shape[-2:])
                     _add_resized(tally, number, rows, found.pred_score.flatten(), maps, settings)
         yield name, backbone, tally
+
+
+def _thinned(chosen: np.ndarray, most: int) -> np.ndarray:
+    """The rows that are chosen, at equal steps so that they are no more than ``most``."""
+    rows = np.flatnonzero(chosen)
+    return rows[:: math.ceil(len(rows) / most)]
 
 
 def fit_peer(model: Model, memory: Remembering, train: np.ndarray, steps: int) -> None:

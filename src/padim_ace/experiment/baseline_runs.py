@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from padim_ace.detect.backbones import WeightsError
+from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.experiment import anomalib_baselines as models
+from padim_ace.experiment import rx
 from padim_ace.experiment.baselines import BASELINES, NOT_RUN
-from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.dataset import PreparedDataset, batches
 from padim_ace.experiment.experiment import Settings
-from padim_ace.experiment.protocols import PROTOCOLS
+from padim_ace.experiment.metrics import Truth
+from padim_ace.experiment.protocols import PROTOCOLS, draws
 from padim_ace.experiment.results import NAMES
-from padim_ace.experiment.rx_run import DETECTORS, run_rx
+from padim_ace.experiment.tally import Tally
+
+GREY = [(name, smoothing) for smoothing in (4.0, 2.0) for name in ("rx", "rx_shared", "cfar")]
+"""RX against the local background and the training normals', and CFAR, each with PaDiM's smoothing and with
+that of the recommended detector."""
 
 
 def run_baselines(
@@ -23,7 +36,7 @@ def run_baselines(
     ``name`` is the dataset's in the rows, ``command`` what would run the missing ones once their weights are
     within reach.
     """
-    grey = [_row(detector) | {"smoothing": f"{sigma:g}"} for detector, sigma in DETECTORS]
+    grey = [_row(detector) | {"smoothing": f"{sigma:g}"} for detector, sigma in GREY]
     frames, missing = [run_rx(dataset, settings).frame(grey, dataset=name)], []
     runs = {
         "dfm": lambda: models.require_weights("DFM", models.RESNET50),
@@ -41,8 +54,10 @@ def run_baselines(
     return pd.concat(frames), pd.DataFrame(sorted(missing), columns=list(NOT_RUN))
 
 
-def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.DataFrame:
-    """The rivals' rows of ``scores.csv``, with scenes apart and, where the paper has their numbers, as there.
+def run_rivals(
+    dataset: PreparedDataset, name: str, settings: Settings, rivals: Sequence[str]
+) -> pd.DataFrame:
+    """Rows of ``scores.csv`` of rivals, with scenes apart and, where the paper has their numbers, as there.
 
     Those that take the same layers share what the network says.
 
@@ -56,7 +71,8 @@ def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.Da
             (["fre_resnet18"], ["scenes"]),
             (["mhpatchcore", "patchcore"], ["scenes"]),
         )
-        for detector, backbone, tally in models.run_peers(dataset, settings, together, protocols)
+        if (run := [rival for rival in together if rival in rivals])
+        for detector, backbone, tally in models.run_peers(dataset, settings, run, protocols)
     ]
     return pd.concat(frames)
 
@@ -64,3 +80,50 @@ def run_rivals(dataset: PreparedDataset, name: str, settings: Settings) -> pd.Da
 def _row(detector: str, backbone: str = "") -> dict[str, str]:
     named = {"detector": detector, "backbone": backbone or BASELINES[detector].backbone}
     return dict.fromkeys(NAMES, "") | named
+
+
+def run_rx(dataset: PreparedDataset, settings: Settings) -> Tally:
+    """All :data:`GREY`, by their numbers."""
+    tally = Tally(dataset, draws(PROTOCOLS, settings.seeds), [False] * len(GREY), settings.device)
+    backgrounds = _grey_backgrounds(dataset, settings, tally)
+    smoothing = {
+        sigma: [smoothing_matrix(n, n, sigma).to(settings.device) for n in settings.image_size]
+        for _, sigma in GREY
+    }
+    test = tally.with_role("test")
+    for index, images, truths in _grey(dataset, settings, test, "RX, score", dataset.levels):
+        alike = {"rx": rx.local_rx(images), "cfar": rx.cfar(images)}  # for all draws
+        smooth = {key: anomaly_map(alike[key[0]], *smoothing[key[1]]) for key in GREY if key[0] in alike}
+        vectors = rx.neighbourhoods(images)
+        for number, background in enumerate(backgrounds):
+            chosen = tally.members(number, index)
+            if not len(chosen):
+                continue
+            distances = rx.shared_rx((vectors[i] for i in chosen), background, settings.image_size)
+            judged = {level: truth.select(chosen) for level, truth in truths.items()}
+            for detector, key in enumerate(GREY):
+                maps = smooth[key][chosen] if key in smooth else anomaly_map(distances, *smoothing[key[1]])
+                tally.add((number, detector, "test"), index[chosen], maps, judged)
+    return tally
+
+
+def _grey_backgrounds(dataset: PreparedDataset, settings: Settings, tally: Tally) -> list[rx.GreyBackground]:
+    """The background of each draw's training normals, from one pass over all of them."""
+    train = tally.with_role("train")
+    parts = [
+        rx.products(rx.neighbourhoods(images)) for _, images, _ in _grey(dataset, settings, train, "RX, fit")
+    ]
+    means, second = map(torch.cat, zip(*parts, strict=True))
+    members = [torch.from_numpy(roles[train] == "train").to(means.device) for roles in tally.roles]
+    return [rx.shared_background(means[m], second[m]) for m in members]
+
+
+def _grey(
+    dataset: PreparedDataset, settings: Settings, index: np.ndarray, what: str, levels: Sequence[str] = ()
+) -> Iterator[tuple[np.ndarray, Float[Tensor, "batch row column"], dict[str, Truth]]]:
+    s = settings
+    for batch in batches(
+        dataset, index, s.image_size, s.batch_size, what=what, levels=levels, workers=s.workers
+    ):
+        truths = {level: Truth.of(masks, s.device) for level, masks in batch.masks.items()}
+        yield batch.index, batch.images[:, 0].to(s.device), truths

@@ -22,11 +22,10 @@ from padim_ace.detect.embedding import FeatureSubset
 from padim_ace.detect.inner_products import Full
 from padim_ace.detect.pyramid import energy
 from padim_ace.detect.signature import ROUNDS, Bags, candidates
-from padim_ace.experiment.image_embeddings import ImageEmbeddings
+from padim_ace.experiment.embeddings import ImageEmbeddings
 from padim_ace.experiment.signature_pass import CLUTTER_IMAGES
 
-CLASSES = ("dataset", "rule", "true", "predicted", "images")
-"""The columns of ``classes.csv``."""
+CLASSES = ("dataset", "rule", "true", "predicted", "images")  #: The columns of ``classes.csv``
 RIVAL_PENALTY = 1e-4
 """Of the squared weights in :func:`logistic_class`; better than LACE's on held-out chips of MSTAR."""
 

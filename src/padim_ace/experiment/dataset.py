@@ -27,16 +27,9 @@ from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 
 LEVELS = {"pixel": "mask", "vehicle": "vehicle"}
 """The truths that maps are judged by, and the column of the manifest that names the mask of each."""
-AHEAD = 2
-"""Batches that are decoded, or in work, beyond the one that is asked for."""
-_NEEDED = (
-    ("train", False),
-    ("signature", True),
-    ("validation", False),
-    ("validation", True),
-    ("test", False),
-    ("test", True),
-)
+AHEAD = 2  #: Batches that are decoded, or in work, beyond the one that is asked for
+_NEEDED = [("train", False), ("signature", True)]
+_NEEDED += [(role, anomalous) for role in ("validation", "test") for anomalous in (False, True)]
 
 
 @dataclass
@@ -93,8 +86,9 @@ class PreparedDataset:
         roles = self._paper_roles(generator) if protocol == "paper" else self._scene_roles(generator)
         if protocol in ARMS:
             roles = self._arm(roles, generator, protocol == "twins")
-        for role, anomalous in _NEEDED[:2] + _NEEDED[4:] if protocol in ARMS else _NEEDED:
-            if not ((roles == role) & (self.anomalous == anomalous)).any():
+        for role, anomalous in _NEEDED:
+            is_needed = role != "validation" or protocol not in ARMS
+            if is_needed and not ((roles == role) & (self.anomalous == anomalous)).any():
                 kind = "anomalous" if anomalous else "normal"
                 advice = "add images" if protocol == "paper" else "add images of other scenes"
                 raise DataError(self.root / "manifest.csv", f"{kind} images for {role}", "none", advice)
@@ -146,7 +140,11 @@ class PreparedDataset:
 
     def image(self, index: int, size: tuple[int, int]) -> Float[Tensor, "1 row column"]:
         """An image in [0, 1], grey, resized (bilinear, antialiased) to ``size`` rows and columns."""
-        return in_unit_range(self.read_grey(self.root / self.manifest["path"].iloc[index]), size)
+        grey = self.read_grey(self.root / self.manifest["path"].iloc[index])
+        image = torch.from_numpy(grey).float().div_(255)[None, None]
+        if grey.shape != size:
+            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+        return image[0]
 
     def mask(self, index: int, size: tuple[int, int], level: str = "pixel") -> Bool[Tensor, "row column"]:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
@@ -191,26 +189,13 @@ class PreparedDataset:
         return grey
 
 
-def in_unit_range(
-    grey: UInt8[np.ndarray, "in_row in_column"], size: tuple[int, int]
-) -> Float[Tensor, "1 row column"]:
-    """Grey levels as an image in [0, 1], resized (bilinear, antialiased) to ``size`` rows and columns."""
-    image = torch.from_numpy(grey).float().div_(255)[None, None]
-    if grey.shape != size:
-        image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-    return image[0]
-
-
 @dataclass
 class Batch:
     """Images decoded together."""
 
-    index: np.ndarray
-    """Their rows in the manifest, those that the caller knew first."""
-    images: Float[Tensor, "unknown 1 row column"]
-    """Those that the caller did not know."""
-    masks: dict[str, Bool[Tensor, "batch row column"]]
-    """By their level."""
+    index: np.ndarray  #: Their rows in the manifest, those that the caller knew first
+    images: Float[Tensor, "unknown 1 row column"]  #: Those that the caller did not know
+    masks: dict[str, Bool[Tensor, "batch row column"]]  #: By their level
 
 
 def batches(

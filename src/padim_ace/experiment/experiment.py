@@ -4,22 +4,25 @@ Fit pass: the normal images that train, moments for each draw. Signature pass
 (``padim_ace.experiment.signature_pass``): the anomalous images that make signatures. Score pass: validation
 and test images. Each image goes through the backbone once a pass, whatever the number of detectors and draws,
 and on a CPU once in all where a later pass can read its embedding back
-(``padim_ace.experiment.image_embeddings``); a seed is an index selection from its feature maps.
+(``padim_ace.experiment.embeddings``); a seed is an index selection from its feature maps.
 """
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from data_prep.files import write_atomic
 from padim_ace.detect.backbones import Backbone, fold_batch_norm
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.detector import Detector
@@ -27,15 +30,12 @@ from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
 from padim_ace.detect.maps import anomaly_map, smoothing_matrix
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import PRECISIONS, expect_one_of
-from padim_ace.experiment.convention import CENTRED, Convention
-from padim_ace.experiment.dataset import Batch, PreparedDataset
-from padim_ace.experiment.embedding_store import EmbeddingStore, keep_freed_memory
-from padim_ace.experiment.image_embeddings import ImageEmbeddings
+from padim_ace.experiment.dataset import PreparedDataset
+from padim_ace.experiment.embeddings import EmbeddingStore, ImageEmbeddings, keep_freed_memory
 from padim_ace.experiment.metrics import Truth
 from padim_ace.experiment.protocols import draws
 from padim_ace.experiment.provenance import sources
-from padim_ace.experiment.resume import FinishedPasses, key_of
-from padim_ace.experiment.scorer import Scorer, SignatureSet
+from padim_ace.experiment.scorer import CENTRED, Convention, Scorer, SignatureSet
 from padim_ace.experiment.signature_pass import DrawRun, clutter_images, find_signatures
 from padim_ace.experiment.tally import Tally
 
@@ -87,13 +87,8 @@ class Experiment:
         sar = {p: any(d.channels != "network" for d in judged) for p, judged in detectors.items()}
         folded = fold_batch_norm(backbone.to(self.device), settings.image_size)
         self.embedder = Embedder(folded, settings.image_size, any(sar.values())).to(self.device)
-        self.images = ImageEmbeddings(
-            dataset,
-            self.embedder,
-            batch_size=settings.batch_size,
-            precision=settings.precision,
-            workers=settings.workers,
-        )
+        s = settings
+        self.images = ImageEmbeddings(dataset, self.embedder, s.batch_size, s.precision, s.workers)
         self._smoothing = {
             sigma: [
                 smoothing_matrix(patches, pixels, sigma).to(self.device)
@@ -117,12 +112,13 @@ class Experiment:
                 if work is not None:
                     work.mkdir(parents=True, exist_ok=True)
                 self.images.store = EmbeddingStore(len(self.dataset), work)
-            finished = FinishedPasses(work, self._key(), self.device)
-            for run, moments in zip(self.runs, finished.get("fit", self._fit_pass), strict=True):
+            key = self._key()
+            fit, signature = (work and work / f"{name}.pt" for name in ("fit", "signature"))
+            for run, moments in zip(self.runs, resumed(fit, key, self.device, self._fit_pass), strict=True):
                 run.moments = Moments.from_state(moments)
             self._fit_backgrounds()
             if any(d.has_signature for d in self.detectors):
-                signatures = finished.get("signature", self._signature_pass)
+                signatures = resumed(signature, key, self.device, self._signature_pass)
                 for run, found in zip(self.runs, signatures, strict=True):
                     run.signatures = SignatureSet(**found) if found else None
             self._score_pass()
@@ -180,28 +176,20 @@ class Experiment:
         for batch, embedding in self.images.batches(index, "score", self.dataset.levels):
             truths = {level: Truth.of(masks, self.device) for level, masks in batch.masks.items()}
             for (number, role), scorer in scorers.items():
-                self._judge(number, role, scorer, batch, embedding, truths)
+                run = self.runs[number]
+                members = run.members(role, batch.index)
+                if not len(members):
+                    continue
+                known = {level: truth.select(members) for level, truth in truths.items()}
+                maps = self._maps(scorer, run.chosen(embedding, members))
+                for detector, of_detector in zip(self.judged(run, role), maps, strict=True):
+                    self.tally.add((number, detector, role), batch.index[members], of_detector, known)
 
-    def _judge(
-        self,
-        number: int,
-        role: str,
-        scorer: Scorer,
-        batch: Batch,
-        embedding: Embedding,
-        truths: Mapping[str, Truth],
-    ) -> None:
-        """Score those images of a batch that have a role in the draw of a number."""
-        run = self.runs[number]
-        members = run.members(role, batch.index)
-        if not len(members):
-            return
-        chosen = run.chosen(embedding, members)
-        patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-        known = {level: truth.select(members) for level, truth in truths.items()}
-        for detector, scores in zip(self.judged(run, role), patches, strict=True):
-            maps = anomaly_map(scores, *self._smoothing[self.detectors[detector].smoothing])
-            self.tally.add((number, detector, role), batch.index[members], maps, known)
+    def _maps(self, scorer: Scorer, embedding: Embedding) -> Iterator[Float[Tensor, "image row column"]]:
+        """The pixel maps of each of a scorer's detectors."""
+        patches = self.embedder.to_raster(scorer.score(embedding).transpose(0, 1))
+        for detector, scores in zip(scorer.detectors, patches, strict=True):
+            yield anomaly_map(scores, *self._smoothing[detector.smoothing])
 
     def scorer(self, run: DrawRun, numbers: Sequence[int]) -> Scorer:
         """The scorer of a draw whose background and signatures are known, for the detectors of some
@@ -234,10 +222,7 @@ class Experiment:
         """The pixel maps of a few images in [0, 1], for figures; after :meth:`run`."""
         with torch.inference_mode():
             scorer = self.scorer(run, [self.detectors.index(d) for d in detectors])
-            chosen = run.subset.select(self.images.compute(images))
-            patches = self.embedder.to_raster(scorer.score(chosen).transpose(0, 1))
-            smoothing = [self._smoothing[d.smoothing] for d in detectors]
-            return torch.stack([anomaly_map(p, *s) for p, s in zip(patches, smoothing, strict=True)])
+            return torch.stack([*self._maps(scorer, run.subset.select(self.images.compute(images)))])
 
     def forget(self, work: Path) -> None:
         """Remove what :meth:`run` kept in ``work`` to resume from, once its results are written."""
@@ -246,14 +231,31 @@ class Experiment:
 
     def _key(self) -> str:
         """Changes with whatever a pass depends on, the code and the versions of libraries included."""
-        weights = sha256()
-        for tensor in self.embedder.backbone.state_dict().values():
-            weights.update(tensor.cpu().contiguous().numpy().tobytes())
-        return key_of(
+        facts = [
             self.dataset.manifest.to_csv(),
             json.dumps(asdict(self.settings), sort_keys=True),
             repr(([(run.draw, run.detectors) for run in self.runs], sorted(self.conventions))),
-            weights.digest(),
             sources()["sha256"],
             torch.__version__,
-        )
+        ]
+        key = sha256("\n".join(facts).encode())
+        for tensor in self.embedder.backbone.state_dict().values():
+            key.update(tensor.cpu().contiguous().numpy().tobytes())
+        return key.hexdigest()
+
+
+def resumed(path: Path | None, key: str, device: torch.device, compute: Callable[[], Any]) -> Any:
+    """The result of a finished pass (tensors, numbers, strings and containers of them), kept at ``path``.
+
+    It is computed if it is not there, or was computed under another key; without a path none is kept.
+    """
+    if path is None:
+        return compute()
+    if path.is_file():
+        kept = torch.load(path, map_location=device, weights_only=True)
+        if kept["key"] == key:
+            return kept["value"]
+    value, content = compute(), io.BytesIO()
+    torch.save({"key": key, "value": value}, content)
+    write_atomic(path, content.getvalue())
+    return value

@@ -12,38 +12,24 @@ and clutter are correlated from pixel to pixel. Two measurements, neither of whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 
+from data_prep.images import Grey, Mask
 from padim_ace.experiment.dataset import PreparedDataset
 from padim_ace.experiment.metrics import Histogram, Truth, image_metrics
 
-WINDOW = 15
-"""Side of the window in which pixels are correlated, in pixels of the prepared image."""
-FILL = ("dataset", "measure", "value")
-"""The columns of ``fill.csv``."""
+WINDOW = 15  #: Side of the window in which pixels are correlated, in pixels of the prepared image
+FILL = ("dataset", "measure", "value")  #: The columns of ``fill.csv``
 
 
-@dataclass
-class Pair:
-    """An anomalous image and its copy with the targets filled."""
-
-    name: str
-    anomalous: UInt8[np.ndarray, "row column"]
-    normal: UInt8[np.ndarray, "row column"]
-    filled: Bool[np.ndarray, "row column"]
-    """Where the fill is."""
-
-
-def filled_region(
-    anomalous: UInt8[np.ndarray, "row column"], normal: UInt8[np.ndarray, "row column"]
-) -> Bool[np.ndarray, "row column"]:
+def filled_region(anomalous: Grey, normal: Grey) -> Mask:
     """Where the normal was filled: where the two differ, and gaps of up to 8 px in between.
 
     In dark images with few grey levels many pixels are drawn equal by chance.
@@ -52,22 +38,20 @@ def filled_region(
     return cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)).astype(bool)
 
 
+Pair = tuple[Grey, Grey]
+"""An anomalous image and its copy with the targets filled."""
+
+
 def pairs(dataset: PreparedDataset) -> Iterator[Pair]:
-    """The anomalous images that have a filled copy among the normals (the same file name)."""
-    of_name = {
-        label: {PurePosixPath(path).name: path for path in rows["path"]}
-        for label, rows in dataset.manifest.groupby("label")
-    }
-    for name in sorted(set(of_name.get("normal", {})) & set(of_name.get("anomalous", {}))):
-        anomalous = dataset.read_grey(dataset.root / of_name["anomalous"][name])
-        normal = dataset.read_grey(dataset.root / of_name["normal"][name])
-        if anomalous.shape == normal.shape:
-            yield Pair(name, anomalous, normal, filled_region(anomalous, normal))
+    """The anomalous images that have a filled copy among the normals (the same file name), and these."""
+    paths = set(dataset.manifest["path"])
+    for path in dataset.manifest.loc[dataset.anomalous, "path"]:
+        copy = f"normal/{PurePosixPath(path).name}"
+        if copy in paths:
+            yield dataset.read_grey(dataset.root / path), dataset.read_grey(dataset.root / copy)
 
 
-def window_correlation(
-    image: UInt8[np.ndarray, "row column"], window: int = WINDOW
-) -> Float[np.ndarray, "row column"]:
+def window_correlation(image: Grey, window: int = WINDOW) -> Float[np.ndarray, "row column"]:
     """Correlation of neighbouring pixels in the window around each pixel, NaN where it leaves the image.
 
     The mean of the horizontal and the vertical one; 1 where the grey level is constant: no fill is.
@@ -99,14 +83,14 @@ def window_correlation(
     return result
 
 
-def _inside(region: Bool[np.ndarray, "row column"], window: int) -> Bool[np.ndarray, "row column"]:
+def _inside(region: Mask, window: int) -> Mask:
     """The pixels whose window, one pixel wider, lies in the region."""
     kernel = np.ones((window + 2, window + 2), np.uint8)
     eroded = cv2.erode(region.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return eroded.astype(bool)
 
 
-def correlation_measures(found: Iterator[Pair], window: int = WINDOW) -> dict[str, float]:
+def correlation_measures(found: Iterable[Pair]) -> dict[str, float]:
     """What the correlation of neighbouring pixels tells of a fill; empty if there are no pairs.
 
     ``images`` pairs; ``correlation_background`` and ``correlation_fill``, the means over windows that lie
@@ -115,29 +99,33 @@ def correlation_measures(found: Iterator[Pair], window: int = WINDOW) -> dict[st
     each image's least correlated window.
     """
     histogram = Histogram(bounded=True)
-    totals = {True: [0.0, 0], False: [0.0, 0]}
+    totals = np.zeros((2, 2))  # of the correlations in background and in fill: sum and number
     least: list[float] = []
-    labels: list[bool] = []
-    for pair in found:
-        correlation = window_correlation(pair.normal, window)
-        least += [float(np.nanmin(correlation)), float(np.nanmin(window_correlation(pair.anomalous, window)))]
-        labels += [False, True]
-        filled, background = _inside(pair.filled, window), _inside(~pair.filled, window)
+    for anomalous, normal in found:
+        correlation, region = window_correlation(normal), filled_region(anomalous, normal)
+        least += [np.nanmin(correlation), np.nanmin(window_correlation(anomalous))]
+        filled, background = _inside(region, WINDOW), _inside(~region, WINDOW)
+        for total, part in zip(totals, (background, filled), strict=True):
+            total += correlation[part].sum(), part.sum()
         chosen = filled | background
-        if not chosen.any():
-            continue
-        for is_fill, region in ((True, filled), (False, background)):
-            totals[is_fill][0] += float(correlation[region].sum())
-            totals[is_fill][1] += int(region.sum())
-        values = torch.from_numpy((-correlation[chosen]).clip(-1, 1)).view(1, 1, -1)
-        masks = torch.from_numpy(filled[chosen]).view(1, 1, -1)
-        histogram.update(values, Truth(masks, torch.zeros(masks.shape), np.zeros(1, np.int64)))
-    if not totals[True][1] or not totals[False][1]:
+        if chosen.any():
+            values = torch.from_numpy((-correlation[chosen]).clip(-1, 1)).view(1, 1, -1)
+            masks = torch.from_numpy(filled[chosen]).view(1, 1, -1)
+            histogram.update(values, Truth(masks, torch.zeros(masks.shape), np.zeros(1, np.int64)))
+    if not totals[:, 1].all():
         return {}
+    background_mean, fill_mean = totals[:, 0] / totals[:, 1]
+    labels = np.tile([False, True], len(least) // 2)
     return {
-        "images": len(labels) / 2,
-        "correlation_background": totals[False][0] / totals[False][1],
-        "correlation_fill": totals[True][0] / totals[True][1],
+        "images": len(least) / 2,
+        "correlation_background": background_mean,
+        "correlation_fill": fill_mean,
         "window_auroc": histogram.metrics()["auroc"],
-        "image_auroc": image_metrics(np.array(least), np.array(labels))["auroc"],
+        "image_auroc": image_metrics(np.array(least), labels)["auroc"],
     }
+
+
+def fill_frame(dataset: PreparedDataset, name: str) -> pd.DataFrame:
+    """The rows of ``fill.csv`` of a dataset of this name."""
+    rows = [(name, measure, value) for measure, value in correlation_measures(pairs(dataset)).items()]
+    return pd.DataFrame(rows, columns=list(FILL))

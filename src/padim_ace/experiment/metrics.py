@@ -1,7 +1,7 @@
 """Detection metrics that stream: a histogram of scores takes the place of the scores.
 
-A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off by at most
-:meth:`Histogram.auroc_error`, in practice by far less.
+A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off by at most half the chance
+that a normal and an anomalous score share one, in practice by far less.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 BINS = 2**16
-FPR_LIMIT = 0.3
-"""AUPRO's part of the curve."""
+FPR_LIMIT = 0.3  #: AUPRO's part of the curve
 
 
 @dataclass
@@ -26,10 +25,8 @@ class Truth:
     """The ground truth of a batch of images."""
 
     masks: Bool[Tensor, "image row column"]
-    weights: Float[Tensor, "image row column"]
-    """1 / (size of its region) at each positive pixel, else 0."""
-    regions_of: Int[np.ndarray, " image"]
-    """How many regions each image has (8-connected)."""
+    weights: Float[Tensor, "image row column"]  #: 1 / (size of its region) at each positive pixel, else 0
+    regions_of: Int[np.ndarray, " image"]  #: How many regions each image has (8-connected)
 
     @classmethod
     def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> Truth:
@@ -117,11 +114,6 @@ class Histogram:
         _require_both("pixel", bool(self._finite), int(false[-1]), int(true[-1]))
         return false, true
 
-    def auroc_error(self) -> float:
-        """The most by which :func:`auroc` can be off: half the chance that a pair shares a bin."""
-        negative, positive = self.negative.double(), self.positive.double()
-        return float((negative * positive).sum() / (negative.sum() * positive.sum()) / 2)
-
     def metrics(self) -> dict[str, float]:
         """All metrics: ``auroc``, ``ap``, ``f1`` (the best) and, where there are regions, ``aupro``."""
         false, true = self.curve()
@@ -158,12 +150,9 @@ def _on_cpu(key: Tensor) -> bool:
     return key.device.type == "cpu"
 
 
-_STEPS = BINS / 2 - 0.01
-"""Bins per unit of a bounded score."""
-_DROPPED = 14
-"""Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left."""
-_SMALLEST = (127 - 32) << 9
-"""The leading bits of 2⁻³²."""
+_STEPS = BINS / 2 - 0.01  #: Bins per unit of a bounded score
+_DROPPED = 14  #: Bits of a float32 that its bin ignores; of 23 for the fraction, 9 are left
+_SMALLEST = (127 - 32) << 9  #: The leading bits of 2⁻³²
 
 
 def _linear_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:

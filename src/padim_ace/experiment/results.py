@@ -22,15 +22,14 @@ from padim_ace.experiment.protocols import ARMS, PROTOCOLS
 NAMES = ("detector", "background", "covariance", "signature", "convention", "channels", "smoothing")
 """The columns that name a detector."""
 KEY = ("dataset", "backbone", "protocol", *NAMES, "seed", "level", "metric")
-SCORES = (*KEY, "value")
-"""The columns of ``scores.csv``."""
+SCORES = (*KEY, "value")  #: The columns of ``scores.csv``
 JOINED = {
     "not_run.csv": "what could not be run and why",
     "supervision.csv": "signatures of few images",
     "validation.csv": "what the validation images say of the recommended detector and of changes to it",
     "classes.csv": "which class the anomalous images are taken for",
     "clamp.csv": "image AUROC of clamped scores",
-    "histograms.csv": "histograms of image scores",
+    "fill.csv": "how well the fill of erased targets is told from background",
 }
 """The tables beside ``scores.csv``."""
 VOCABULARY: dict[str, Collection[str]] = {

@@ -27,14 +27,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-NEIGHBOURHOOD = 5
-"""Side of the neighbourhood, in pixels."""
+NEIGHBOURHOOD = 5  #: Side of the neighbourhood, in pixels
 GUARD = 65
 """Side of the square left out around a pixel, in pixels; about nine in ten of SSDD's training targets fit."""
-OUTER = 97
-"""Side of the square whose pixels, less the guard, are the local background."""
+OUTER = 97  #: Side of the square whose pixels, less the guard, are the local background
 QUANTISATION = (1 / 255) ** 2 / 12
 """Variance that rounding to 8 bits adds to a grey level in [0, 1]; it keeps covariances invertible."""
+
+Images = Float[Tensor, "batch row column"]
 
 
 @dataclass
@@ -66,9 +66,7 @@ def _band(pixels: int, width: int) -> Float[Tensor, "pixel pixel"]:
     return ((place - place[:, None]).abs() <= width // 2).float()
 
 
-def ring_mean(
-    images: Float[Tensor, "batch row column"], guard: int = GUARD, outer: int = OUTER
-) -> Float[Tensor, "batch row column"]:
+def ring_mean(images: Images, guard: int = GUARD, outer: int = OUTER) -> Images:
     """Mean over the pixels in the square of side ``outer`` around each pixel, less that of side ``guard``.
 
     Near the border only pixels inside the image count.
@@ -91,7 +89,7 @@ def ring_mean(
     return (inside[0] - inside[1]) / (count[0] - count[1])
 
 
-def neighbourhoods(images: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch neighbour pixel"]:
+def neighbourhoods(images: Images) -> Float[Tensor, "batch neighbour pixel"]:
     """The neighbourhood of every pixel, in reading order; the image is reflected at its border."""
     batch, rows, columns = images.shape
     padded = F.pad(images.unsqueeze(1), (NEIGHBOURHOOD // 2,) * 4, mode="reflect")[:, 0]
@@ -113,9 +111,7 @@ def shared_background(
     return GreyBackground.of(mean, second.double().mean(0) - torch.outer(mean, mean))
 
 
-def local_rx(
-    images: Float[Tensor, "batch row column"], guard: int = GUARD, outer: int = OUTER
-) -> Float[Tensor, "batch row column"]:
+def local_rx(images: Images, guard: int = GUARD, outer: int = OUTER) -> Images:
     """Distance of each neighbourhood from its ring's mean, under the covariance of the image's residuals."""
     vectors = neighbourhoods(images - ring_mean(images, guard, outer))
     zero = torch.zeros(NEIGHBOURHOOD**2, device=images.device)
@@ -123,9 +119,7 @@ def local_rx(
     return torch.stack([b.distance(z) for b, z in zip(backgrounds, vectors, strict=True)]).view_as(images)
 
 
-def cfar(
-    images: Float[Tensor, "batch row column"], guard: int = GUARD, outer: int = OUTER
-) -> Float[Tensor, "batch row column"]:
+def cfar(images: Images, guard: int = GUARD, outer: int = OUTER) -> Images:
     """How far a pixel is above its ring's mean, in the ring's standard deviations."""
     levels = images.double()  # a variance is a small difference of squares
     mean = ring_mean(levels, guard, outer)
@@ -135,7 +129,7 @@ def cfar(
 
 def shared_rx(
     vectors: Iterable[Float[Tensor, "neighbour pixel"]], background: GreyBackground, size: tuple[int, int]
-) -> Float[Tensor, "batch row column"]:
+) -> Images:
     """Distance of each neighbourhood of each image from a background that all places share."""
     # image by image: one image's vectors stay in the processor's cache, a batch's do not
     return torch.stack([background.distance(z) for z in vectors]).unflatten(-1, size)

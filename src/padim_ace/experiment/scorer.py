@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from padim_ace.detect.background import Background
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.inner_products import Full, InnerProduct, Prepared, Shape
+from padim_ace.detect.inner_products import Full, InnerProduct, Prepared, Shape, Signatures, inner_product
 from padim_ace.detect.pyramid import Embedding, side_by_side
 from padim_ace.detect.statistics import patch_scores
-from padim_ace.experiment.convention import CENTRED, Convention
+
+
+class Convention:
+    """ACE as it is defined, with the signature measured from the background's mean; to be subclassed."""
+
+    @property
+    def normalised(self) -> bool:
+        """Whether signature images are normalised as all others are."""
+        return True
+
+    def inner_product(self, background: Background, covariance: str, shape: Shape) -> InnerProduct:
+        """The inner product of a covariance structure."""
+        return inner_product(background, covariance, shape)
+
+    def shares(self, covariance: str) -> Hashable:
+        """Equal for conventions whose inner products of a covariance structure are the same."""
+        return frozenset()
+
+    def signature(
+        self, mean: Embedding, background: Background, raster: Int[Tensor, " place"], seed: int
+    ) -> Signatures:
+        """What is projected on, made of the mean embedding of the signature images.
+
+        Args:
+            mean: an embedding of one image.
+            background: of the normal images.
+            raster: where the places of an image, row by row, are in block order.
+            seed: of the run.
+        """
+        return background.centre(mean)
+
+
+CENTRED = {"centred": Convention()}  #: The one convention of detectors that are as they should be
 
 
 @dataclass
 class SignatureSet:
     """What the signature pass found, for one seed."""
 
-    mean: Embedding
-    """Mean embedding of the anomalous images."""
-    mean_unnormalised: Embedding | None = None
-    """The same without the backbone's normalisation."""
+    mean: Embedding  #: Mean embedding of the anomalous images
+    mean_unnormalised: Embedding | None = None  #: The same without the backbone's normalisation
     pooled: Mapping[tuple, list[Tensor]] = field(default_factory=dict)
     """Whitened signatures, the same at all places, by :attr:`Detector.space` and :attr:`Detector.pool`."""
 
@@ -34,8 +64,7 @@ class _Group:
     """Signatures prepared together."""
 
     prepared: Prepared
-    columns: dict[int, int]
-    """By the number of a detector, the column of its signature."""
+    columns: dict[int, int]  #: By the number of a detector, the column of its signature
 
 
 @dataclass
@@ -44,8 +73,7 @@ class _Shared:
 
     space: tuple[str, str]
     product: InnerProduct
-    distances: list[int]
-    """Numbers of the detectors without a signature."""
+    distances: list[int]  #: Numbers of the detectors without a signature
     groups: list[_Group]
 
 

@@ -18,13 +18,11 @@ from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import Embedding
 from padim_ace.detect.registry import SIGNATURES
 from padim_ace.detect.signature import MeanSignature, as_embedding
-from padim_ace.experiment.convention import Convention
-from padim_ace.experiment.image_embeddings import ImageEmbeddings
+from padim_ace.experiment.embeddings import ImageEmbeddings
 from padim_ace.experiment.protocols import Draw
-from padim_ace.experiment.scorer import SignatureSet
+from padim_ace.experiment.scorer import Convention, SignatureSet
 
-CLUTTER_IMAGES = 256
-"""Normal training images in which an experiment looks for clutter."""
+CLUTTER_IMAGES = 256  #: Normal training images in which an experiment looks for clutter
 
 
 @dataclass
@@ -32,13 +30,11 @@ class DrawRun:
     """What one draw decides and gathers."""
 
     draw: Draw
-    detectors: list[Detector]
-    """Those that are judged in it."""
+    detectors: list[Detector]  #: Those that are judged in it
     roles: np.ndarray
     subset: FeatureSubset
     moments: Moments = field(default_factory=Moments)
-    backgrounds: dict[tuple[str, str], Background] = field(default_factory=dict)
-    """By :attr:`Detector.space`."""
+    backgrounds: dict[tuple[str, str], Background] = field(default_factory=dict)  #: By :attr:`Detector.space`
     signatures: SignatureSet | None = None
 
     def of(self, background: str, channels: str) -> list[Detector]:

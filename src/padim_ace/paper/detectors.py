@@ -10,8 +10,7 @@ from padim_ace.detect.registry import SIGNATURES
 from padim_ace.experiment.protocols import ARMS
 from padim_ace.paper.published import READING_TITLES
 
-PADIM_ACE = Detector()
-"""The paper's detector as its text describes it."""
+PADIM_ACE = Detector()  #: The paper's detector as its text describes it
 TABLES: list[Detector] = [
     PADIM,
     *(

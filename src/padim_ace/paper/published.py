@@ -30,8 +30,7 @@ RUNS = 3  # "across three experimental runs": every caption of the paper
 MODELS = {"padim_ace": "PaDiM-ACE", "padim": "PaDiM"}
 MODELS |= {name: BASELINES[name].title for name in ("dfm", "winclip")}
 """The paper's models, and the title of each."""
-BACKBONE = "resnet18"
-"""The backbone of PaDiM and PaDiM-ACE in its Tables 1, 3 and 4."""
+BACKBONE = "resnet18"  #: The backbone of PaDiM and PaDiM-ACE in its Tables 1, 3 and 4
 READING_TITLES = {"published": "published code", "equation": "equation (1)", "centred": "centred"}
 """How the paper's text can be read, and the title of each reading."""
 AGGREGATIONS = {
@@ -46,8 +45,7 @@ PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 STAND_INS = {"resnet50": "resnet50_keras"}
 """Weights that stand in for a backbone's where these are out of reach."""
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
-HRSID_IMAGES = 5604
-"""Images of HRSID's whole release."""
+HRSID_IMAGES = 5604  #: Images of HRSID's whole release
 
 MARGINS = {"image": 5.0, "pixel": 5.0}
 """How many points a reproduced number may be off, by level: what tables of this literature treat as a
@@ -64,10 +62,8 @@ class Verdict:
 
     word: Word
     difference: float = math.nan
-    half: float = math.nan
-    """Half the width of the 90 % interval of the difference."""
-    would_decide: str = ""
-    """What would have turned an inconclusive comparison into another."""
+    half: float = math.nan  #: Half the width of the 90 % interval of the difference
+    would_decide: str = ""  #: What would have turned an inconclusive comparison into another
 
 
 def read_published(path: Path | str) -> pd.DataFrame:

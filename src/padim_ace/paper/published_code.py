@@ -16,7 +16,6 @@ from torch import Tensor
 
 from padim_ace.detect.background import Background
 from padim_ace.detect.inner_products import (
-    Energy,
     InnerProduct,
     Prepared,
     Projection,
@@ -28,13 +27,14 @@ from padim_ace.detect.inner_products import (
 from padim_ace.detect.pyramid import (
     BlockRows,
     Embedding,
+    Energy,
     column_energy,
     fine_product,
     flatten,
     project,
     quadratic_form,
 )
-from padim_ace.experiment.convention import Convention
+from padim_ace.experiment.scorer import Convention
 
 DEVIATIONS = {
     "D1": "whitens with Σ^(+1/2): the precision is passed where the covariance belongs",

@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -73,39 +72,21 @@ def examples(folder: Path, manifest: pd.DataFrame, rows: int = 4, seed: int = 0)
             for place, pick in enumerate(pair):
                 record = anomalous.iloc[pick]
                 image = read_grey8(folder / record["path"])
-                mask = (
-                    read_grey8(folder / record["mask"]) > 0 if record["mask"] else np.zeros(image.shape, bool)
-                )
+                mask = read_grey8(folder / record["mask"]) if record["mask"] else np.zeros_like(image)
                 erased = folder / record["path"].replace("anomalous/", "normal/")
                 after = read_grey8(erased if erased.exists() else folder / str(rng.choice(normal)))
                 titles = ["before", "mask", "after" if erased.exists() else "a normal image"]
                 axes = [figure.add_subplot(grid[row, 4 * place + column]) for column in range(3)]
-                _panel(axes[0], image, mask, titles[0] if row == 0 else "")
-                _panel(axes[1], mask.astype(np.uint8) * 255, None, titles[1] if row == 0 else "")
-                _panel(axes[2], after, None, titles[2] if row == 0 else "")
+                for axis, title, shown in zip(axes, titles, (image, mask, after), strict=True):
+                    _panel(axis, shown, mask > 0 if shown is image else None, title if row == 0 else "")
                 if place == 0 and len(set(names)) > 1:
                     axes[0].set_ylabel(name, fontsize=9)
     return figure
 
 
-def area_figure(areas: pd.DataFrame) -> Figure:
-    """Histogram of the masks' areas by split."""
-    small = bool(areas["area"].median() < 2)  # ships: areas of several orders of magnitude
-    order = [split for split in ("train", "test") if split in set(areas["split"])]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
-        sns.histplot(
-            areas, x="area", hue="split", hue_order=order, multiple="stack", bins=30, log_scale=small or None,
-            palette=list(COLOURS[: len(order)]), edgecolor="none", ax=axis,
-        )  # fmt: skip
-        axis.set(xlabel="mask area, % of the image", ylabel="masks")
-        axis.xaxis.set_major_formatter("{x:g}")
-    return figure
-
-
-def outliers(areas: pd.DataFrame, limit: float = LIMIT) -> pd.DataFrame:
+def outliers(areas: pd.DataFrame) -> pd.DataFrame:
     """The masks whose area is unlike their class, the most unlike first."""
-    unlike = areas[areas["z"].abs() > limit]
+    unlike = areas[areas["z"].abs() > LIMIT]
     return unlike.reindex(unlike["z"].abs().sort_values(ascending=False, kind="stable").index)
 
 

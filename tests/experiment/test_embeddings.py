@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from padim_ace.experiment import embedding_store
-from padim_ace.experiment.embedding_store import EmbeddingStore
+from padim_ace.experiment import embeddings
+from padim_ace.experiment.embeddings import EmbeddingStore
 
 PLACES, FEATURES = (4, 16), (3, 2)
 BYTES = 4 * (4 * 3 + 16 * 2)
@@ -38,7 +38,7 @@ def test_embeddings_come_back_in_any_order(tmp_path):
 
 
 def test_what_does_not_fit_is_left_out(monkeypatch):
-    monkeypatch.setattr(embedding_store, "LIMIT", 3 * BYTES + 1)
+    monkeypatch.setattr(embeddings, "LIMIT", 3 * BYTES + 1)
     store = EmbeddingStore(6)
     batch = embedding(2)
     for rows in ([0, 1], [2, 3], [4, 5]):

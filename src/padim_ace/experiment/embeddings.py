@@ -1,4 +1,4 @@
-"""Embeddings that a later pass wants again, kept on disk so that no image needs the backbone twice.
+"""Embeddings of a dataset's images: computed, or kept on disk so that no image needs the backbone twice.
 
 A normal image that trains one seed and tests another is wanted in two passes, and with ten seeds nearly every
 one is. On a CPU its embedding (1.8 MB from ResNet-18 at 256 pixels) is read ten times as fast as computed.
@@ -10,14 +10,19 @@ import ctypes
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from padim_ace.detect.pyramid import Embedding
+from padim_ace.detect.embedding import Embedder
+from padim_ace.detect.pyramid import Embedding, side_by_side
+from padim_ace.experiment.dataset import Batch, PreparedDataset, batches
 
 LIMIT = 10 * 2**30
 """Bytes of the file at most; it also takes no more than a quarter of what is free on the disk."""
@@ -46,8 +51,7 @@ class EmbeddingStore:
         """An empty store for so many images at most, in ``folder`` or else where temporary files go."""
         self._images, self._folder = images, folder or Path(tempfile.gettempdir())
         self._number: dict[int, int] = {}
-        self._shapes: list[tuple[int, int]] = []
-        """Places and features of the stages."""
+        self._shapes: list[tuple[int, int]] = []  #: Places and features of the stages
         self._memory: np.ndarray | None = None
 
     def __contains__(self, row: object) -> bool:
@@ -94,3 +98,46 @@ class EmbeddingStore:
         return [
             part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, self._shapes, strict=True)
         ]
+
+
+@dataclass
+class ImageEmbeddings:
+    """A dataset seen through a backbone, on the embedder's device."""
+
+    dataset: PreparedDataset
+    embedder: Embedder
+    batch_size: int
+    precision: str  #: ``float32`` or ``bfloat16``
+    workers: int
+    store: EmbeddingStore = field(default_factory=lambda: EmbeddingStore(0))
+    """What is read back and not computed; its user fills it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where embeddings are."""
+        return self.embedder.raster.device
+
+    def compute(self, images: Float[Tensor, "image 1 row column"], normalise: bool = True) -> Embedding:
+        """The embeddings of decoded images, which are normalised for the backbone first or not."""
+        return self.embedder.embed(images.to(self.device, non_blocking=True), normalise, self.precision)
+
+    def batches(
+        self, index: np.ndarray, what: str, levels: Sequence[str] = ()
+    ) -> Iterator[tuple[Batch, Embedding]]:
+        """Batches of the images of ``index`` and their embeddings, with a progress bar that says ``what``."""
+        decoded = batches(
+            self.dataset,
+            index,
+            self.embedder.image_size,
+            self.batch_size,
+            what=what,
+            levels=levels,
+            workers=self.workers,
+            known=self.store,
+        )
+        for batch in decoded:
+            kept = batch.index[: len(batch.index) - len(batch.images)]
+            parts = [self.store.read(kept)] if len(kept) else []
+            if len(batch.images):
+                parts.append(self.compute(batch.images))
+            yield batch, parts[0] if len(parts) == 1 else side_by_side(parts)
