@@ -49,16 +49,13 @@ def group() -> None:
 @option("--anomalous", multiple=True, type=PATH, help="Images of targets, or GeoJSON of a NORMAL's targets.")
 @option("--scale", default="linear", type=click.Choice(["linear", "log", "db"]), help="db: in decibels.")
 @option("--backbone", default="tf_efficientnet_lite0", help="A convolutional network of timm.")
-@option("--features", default=100, type=click.IntRange(1), help="How many of its features are kept.")
-@option("--seed", default=0, help="Of the choice of features.")
 @option("--zoom", default=1, type=int, help="1, 2 or 4: for targets of a few pixels.")
 @computing
-def fit(out: Path, backbone: str, features: int, seed: int, zoom: int, **given: Any) -> None:
+def fit(out: Path, backbone: str, zoom: int, **given: Any) -> None:
     """Fit a model to NORMAL scenes or chips, files and folders."""
     from padim_ace import scene
 
-    options = scene.Options(backbone, features, seed, zoom)
-    scene.fit(given.pop("normal"), out, options=options, **given)
+    scene.fit(given.pop("normal"), out, options=scene.Options(backbone, zoom=zoom), **given)
     _say(out)
 
 

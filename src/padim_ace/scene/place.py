@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +13,7 @@ from typing import Any
 import numpy as np
 
 LONGITUDE_LATITUDE = "EPSG:4326"
-SEMI_MAJOR, ECCENTRICITY = 6378137.0, 0.0818191908426215
-"""Of the WGS 84 ellipsoid: half of the equator's diameter, in m, and the first eccentricity."""
+EQUAL_AREA = "EPSG:6933"
 Points = list[Any] | np.ndarray
 
 
@@ -58,11 +56,11 @@ class Place:
         """What a raster on the same grid is written with."""
         return {name: getattr(self, name) for name in ("crs", "transform", "gcps") if getattr(self, name)}
 
-    def to_lonlat(self, points: Points) -> Points:
-        """Pixels (column, row), from the upper left corner of the scene, to longitude and latitude."""
+    def to_lonlat(self, points: Points, crs: str = LONGITUDE_LATITUDE) -> Points:
+        """Pixels (column, row), from the upper left corner, to longitude and latitude, or another CRS."""
         columns, rows = np.array(points, float).T
         x, y = self._transformer.xy(rows, columns, offset="ul")
-        return list(zip(*rasterio().warp.transform(self.crs, LONGITUDE_LATITUDE, x, y), strict=True))
+        return list(zip(*rasterio().warp.transform(self.crs, crs, x, y), strict=True))
 
     def to_pixels(self, points: Points) -> Points:
         """The inverse of :meth:`to_lonlat`."""
@@ -72,13 +70,9 @@ class Place:
 
     def pixel_area(self, column: float, row: float) -> float:
         """The area of a pixel on the ground, in m², whatever the projection does to it."""
-        at, right, below = self.to_lonlat([(column, row), (column + 1, row), (column, row + 1)])
-        latitude = math.radians(at[1])
-        w = math.sqrt(1 - (ECCENTRICITY * math.sin(latitude)) ** 2)
-        east = math.radians(SEMI_MAJOR / w * math.cos(latitude))  # m of a degree
-        north = math.radians(SEMI_MAJOR * (1 - ECCENTRICITY**2) / w**3)
-        (a, b), (c, d) = ((east * (p[0] - at[0]), north * (p[1] - at[1])) for p in (right, below))
-        return abs(a * d - b * c)
+        corners = [(column, row), (column + 1, row), (column, row + 1)]
+        at, right, below = np.array(self.to_lonlat(corners, EQUAL_AREA))
+        return float(abs(np.linalg.det([right - at, below - at])))
 
     @cached_property
     def _transformer(self) -> Any:

@@ -14,13 +14,14 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from padim_ace.scene.place import Place, Points, SceneError, rasterio
 from padim_ace.scene.reading import Scene
 from padim_ace.scene.scaling import Scaling
 from padim_ace.scene.tiles import ALIGNED
 
-MOST = 5_000_000
+MOST = 1_000_000
 """Patches above the threshold, the most that are kept."""
 NEAR = 2
 """How many rows and columns of patches lie at most between two of one detection, and one more."""
@@ -129,15 +130,10 @@ def _groups(patches: Int[np.ndarray, "patch 2"]) -> list[Int[np.ndarray, " membe
     """Patches that are joined by steps of at most :data:`NEAR` rows and columns."""
     if not len(patches):
         return []
-    width = int(patches[:, 1].max()) + 2 * NEAR + 1
-    key = patches[:, 0] * width + patches[:, 1]
-    order, ends = np.argsort(key), []
-    for step in (r * width + c for r in range(NEAR + 1) for c in range(-NEAR, NEAR + 1) if r or c > 0):
-        at = np.minimum(np.searchsorted(key, key + step, sorter=order), len(key) - 1)
-        met = np.flatnonzero(key[order[at]] == key + step)
-        ends.append(np.stack([met, order[at[met]]]))
-    first, second = np.concatenate(ends, 1)
-    _, group = connected_components(coo_array((np.ones(len(first)), (first, second)), (len(key),) * 2), False)
+    first, second = KDTree(patches).query_pairs(NEAR, np.inf, output_type="ndarray").T
+    _, group = connected_components(
+        coo_array((np.ones(len(first)), (first, second)), (len(patches),) * 2), False
+    )
     return np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
 
 
