@@ -27,6 +27,7 @@ def write_scene(
     ships: int = 40,
     *,
     shape: float = 4.0,
+    brightness: float = 1.0,
     land: float = 0.15,
     border: int = 200,
     place: str = "crs",
@@ -40,6 +41,7 @@ def write_scene(
         size: rows and columns.
         ships: how many.
         shape: of the K-distribution of the sea; the lower, the spikier.
+        brightness: what the amplitudes of the ships are multiplied by.
         land: the part of the columns that is land, on the right.
         border: columns of no-data in the first row, on the left; fewer in each row below.
         place: `crs` (UTM) or `gcps` (ground control points in longitude and latitude).
@@ -50,7 +52,7 @@ def write_scene(
         The boxes of the ships: left, top, right, bottom, in pixels.
     """
     rng = np.random.default_rng(seed)
-    amplitude, boxes = _amplitude(size, ships, shape, land, border, rng)
+    amplitude, boxes = _amplitude(size, ships, shape, brightness, land, border, rng)
     georeference, to_lonlat = _georeference(size, place)
     import rasterio
 
@@ -82,7 +84,13 @@ def write_scene(
 
 
 def _amplitude(
-    size: tuple[int, int], ships: int, shape: float, land: float, border: int, rng: np.random.Generator
+    size: tuple[int, int],
+    ships: int,
+    shape: float,
+    brightness: float,
+    land: float,
+    border: int,
+    rng: np.random.Generator,
 ) -> tuple[UInt16[np.ndarray, "row column"], list[tuple[int, int, int, int]]]:
     """The image, 0 in its border, and the boxes of its ships."""
     row, column = np.indices(size)
@@ -103,7 +111,9 @@ def _amplitude(
         hull, found = _ship((ROOM, ROOM), middle, heading, length, rng)
         if not taken[square].any():
             taken[square] = True
-            points = _join(points, Scatterers(found.row + top, found.column + left, found.amplitude))
+            points = _join(
+                points, Scatterers(found.row + top, found.column + left, brightness * found.amplitude)
+            )
             rows, columns = (np.flatnonzero(hull.any(axis))[[0, -1]].tolist() for axis in (1, 0))
             boxes.append((left + columns[0], top + rows[0], left + columns[1] + 1, top + rows[1] + 1))
     image = np.sqrt(intensity(power, points, System(1.5, 30.0, 3, noise=0.1), rng))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 
 from padim_ace.scene.place import Place, SceneError, rasterio
 from padim_ace.scene.scaling import Scaling
@@ -157,24 +158,14 @@ def mirrored(span: range, length: int) -> Int[np.ndarray, " place"]:
 
 
 def mirror(values: Values, valid: Valid) -> tuple[Values, Valid]:
-    """Valid pixels mirrored into invalid areas, along rows, then along columns, :data:`MIRROR` px deep.
+    """Valid pixels mirrored into invalid areas, at the nearest of them, :data:`MIRROR` px deep.
 
     A border then looks to the network as the sea before it does. Returns the values, and which are known.
     """
-    values, known = _mirror_rows(values, valid)
-    values, known = _mirror_rows(values.T, known.T)
-    return values.T, known.T
-
-
-def _mirror_rows(values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, length = values.copy(), values.shape[1]
-    place = np.arange(length, dtype=np.int32)
-    before = np.maximum.accumulate(np.where(valid, place, -length), 1)
-    after = np.minimum.accumulate(np.where(valid, place, 2 * length)[:, ::-1], 1)[:, ::-1]
-    nearest = np.where(place - before <= after - place, before, after)
-    filled = ~valid & (np.abs(place - nearest) <= MIRROR)
-    row, column = np.nonzero(filled)
-    edge = nearest[row, column]
-    source = np.clip(2 * edge - column, 0, length - 1)
-    values[row, column] = values[row, np.where(valid[row, source], source, edge)]
-    return values, valid | filled
+    if not valid.any():
+        return values, valid
+    distance, nearest = ndimage.distance_transform_edt(~valid, return_indices=True)
+    source = 2 * nearest - np.indices(valid.shape, np.int32)
+    source = source.clip(0, np.array(valid.shape)[:, None, None] - 1)
+    source = np.where(valid[tuple(source)], source, nearest)
+    return values[tuple(source)], distance <= MIRROR
