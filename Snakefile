@@ -30,13 +30,8 @@ WRITTEN += [f"{name}.csv" for name in ("not_run", "supervision", "validation", "
 # module that only draws: all that follows from it would be too.
 MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
 PEERS = [f"src/padim_ace/experiment/{name}.py" for name in ("anomalib_baselines", "dataset", "metrics", "protocols")]
-<<<<<<< HEAD
-ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines", "fill_visibility"], MEASURE)
-SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "src/padim_ace/scene", "data_prep"]
-=======
 ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines"], MEASURE)
-SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "data_prep"]
->>>>>>> main
+SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "src/padim_ace/scene", "data_prep"]
 
 
 def parameters(notebook):
@@ -59,11 +54,7 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-<<<<<<< HEAD
-PAGES = [*SHOWN, "fill_visibility", "use_your_own", "whole_scene"]
-=======
-PAGES = [*SHOWN, "use_your_own"]
->>>>>>> main
+PAGES = [*SHOWN, "try_it", "use_your_own", "whole_scene"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -94,16 +85,7 @@ wildcard_constraints:
     backbone="(?!baselines)[a-z0-9_]+",
 
 
-<<<<<<< HEAD
-localrules:
-    all,
-    notebook,
-    collect,
-    detect_scenes,
-    collect_rivals,
-=======
-localrules: all, notebook, collect, collect_rivals
->>>>>>> main
+localrules: all, notebook, collect, collect_rivals, detect_scenes
 
 
 rule all:
@@ -244,20 +226,30 @@ rule use_your_own:
 
 
 rule whole_scene:
-    input:
-        **common("whole_scene"),
-    output:
-        page=f"{BUILD}/notebooks/whole_scene.ipynb",
+    input: **common("whole_scene")
+    output: page=f"{BUILD}/notebooks/whole_scene.ipynb"
     params:
         values=given(
             data=os.environ.get("PADIM_ACE_DATA", "") if "hrsid" in DATASETS else "",
             out=f"{BUILD}/whole_scene",
             backbone=FIRST,
+            seas=48 if "hrsid" in DATASETS else 2,
             threads=2,
         ),
     threads: 2
-    shell:
-        RUN
+    shell: RUN
+
+
+rule try_it:
+    input: **common("try_it")
+    output:
+        model=f"{BUILD}/try_it/weights/onnx/model.onnx",
+        told=f"{BUILD}/try_it/try_it.json",
+        page=f"{BUILD}/notebooks/try_it.ipynb",
+    params:
+        values=given(out=f"{BUILD}/try_it"),
+    threads: 2
+    shell: RUN
 
 
 rule localisation:
@@ -272,26 +264,23 @@ rule localisation:
 # Scenes of a folder through a model that `padim-ace fit` wrote, a job for each, apart from the book:
 #   snakemake detect_scenes --configfile config/demo.yaml --cores 4 --config scenes=<folder> model=ship.pt found=<folder>
 FOUND = config.get("found", "build/found")
-SCENES = {path.stem: str(path) for path in sorted(Path(config.get("scenes", FOUND)).glob("*.tif*"))}
+SCENES = {path.stem: str(path) for path in sorted(Path(config.get("scenes", "scenes")).glob("*.tif*"))}
 
 
 rule detect_scenes:
-    input:
-        expand(f"{FOUND}/{{scene}}.geojson", scene=SCENES),
+    input: expand(f"{FOUND}/{{scene}}.geojson", scene=SCENES)
 
 
 rule detect_scene:
     input:
         model=config.get("model", "ship.pt"),
         scene=lambda wildcards: SCENES[wildcards.scene],
-    output:
-        multiext(f"{FOUND}/{{scene}}", ".score.tif", ".png", ".geojson"),
+    output: multiext(f"{FOUND}/{{scene}}", ".score.tif", ".png", ".geojson")
     params:
         pfa=config.get("pfa", 1e-5),
         out=FOUND,
     threads: config["threads"]
-    shell:
-        "OMP_NUM_THREADS={threads} padim-ace detect {input.model:q} {input.scene:q} --pfa {params.pfa} -o {params.out:q}"
+    shell: "OMP_NUM_THREADS={threads} padim-ace detect {input.model:q} {input.scene:q} --pfa {params.pfa} -o {params.out:q}"
 
 
 rule book:

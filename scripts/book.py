@@ -26,6 +26,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import nbformat
+import try_it
 import yaml
 
 from data_prep.errors import DataError
@@ -91,6 +92,7 @@ def sources(profile: str) -> Path:
         nbformat.write(notebook, book / page.name)
     _api_pages(book)
     _extra_files(book / "_extra")
+    try_it.add(build, book)
     _config(book)
     return book
 

@@ -9,8 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import cv2
 import nbformat
+import numpy as np
 import pytest
+import try_it
+from scipy import ndimage
 
 import book
 
@@ -372,6 +376,7 @@ def read(chromium):
 
 
 LOOKED_AT = ["index", "method", "table_1", "table_demo", "ledger", "rerun", "localisation_demo_sea", "search"]
+LOOKED_AT += ["try_it"] * (book.HTML / "try_it.html").is_file()
 
 
 @seen
@@ -508,3 +513,77 @@ def test_axe_has_no_serious_complaint(read, name, theme):
         if complaint["impact"] in ("serious", "critical")
     ]
     assert not serious, json.dumps(serious, indent=1)
+
+
+# --- the chapter that runs the detector in the browser ---
+
+TRIED = (book.HTML / "try_it.html").is_file()
+tried = pytest.mark.skipif(not TRIED, reason="try_it.html: expected in the book, found none; build with npm")
+MADE = book.HTML / "_static/try_it"
+
+
+@pytest.fixture
+def drop(read):
+    """Open the chapter and drop a file on it; the page, its scores, and what it says."""
+
+    def drop(name, content):
+        page = read("try_it")
+        data = page.evaluate_handle(
+            "([name, bytes]) => { const data = new DataTransfer();"
+            " data.items.add(new File([Uint8Array.from(bytes)], name)); return data; }",
+            [name, list(content)],
+        )
+        page.dispatch_event("#try-it", "drop", {"dataTransfer": data})
+        page.wait_for_selector("#try-it[aria-busy=false]", timeout=60_000)
+        scores = page.evaluate("[...document.querySelector('#try-it').scores ?? []]")
+        return page, np.array(scores).reshape(-1, 256), page.locator("#try-it .said").inner_text()
+
+    return drop
+
+
+@seen
+@tried
+def test_a_dropped_image_is_scored_as_torch_scores_it(drop, chromium):
+    """An image of another size than the detector's, in colour, with a bright patch."""
+    import torch
+
+    from padim_ace import PadimAce
+
+    image = (40 * np.random.default_rng(0).rayleigh(size=(200, 310, 3))).clip(0, 255).astype(np.uint8)
+    image[90:100, 120:150] = (250, 240, 230)
+    page, found, said = drop("mine.png", cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+    assert re.match(r"mine.png: \d+ box", said) and found.shape == (256, 256)
+    model = PadimAce("tf_efficientnet_lite0", pre_trained=False, preset="recommended").eval()
+    model.model.load_state_dict(torch.load(next((ROOT / "build").glob("*/try_it/model.pt"))))
+    batch = model.pre_processor.transform(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
+    expected = model.model(batch).anomaly_map[0, 0].numpy()
+    assert np.abs(found - expected).max() < 1e-3 * expected.max()
+    assert all(url.startswith((chromium.address, "data:", "blob:")) for url in page.requests)
+    assert page.said == []
+
+
+@seen
+@tried
+def test_boxes_are_the_parts_above_the_sliders_threshold(drop):
+    told = json.loads((MADE / "try_it.json").read_text())
+    page, scores, _ = drop("sample.png", (MADE / "sample4.png").read_bytes())
+    slider, counts = page.locator("#try-it input[type=range]"), []
+    for key in ("Home", "PageUp", "ArrowLeft", "End"):
+        slider.press(key)
+        threshold = told["thresholds"][int(slider.input_value())]
+        counts.append(ndimage.label(scores > threshold)[1])
+        assert re.search(r": (\d+) box", page.locator("#try-it .said").inner_text())[1] == str(counts[-1])
+    assert len(set(counts)) > 1
+
+
+@seen
+@tried
+def test_what_cannot_be_scored_is_said_in_words(drop):
+    page, scores, said = drop("notes.txt", b"no image")
+    assert "notes.txt: expected an image" in said and not len(scores) and page.said == []
+
+
+@tried
+def test_the_detector_in_the_browser_is_light():
+    sizes = {path.name: path.stat().st_size for path in MADE.iterdir()}
+    assert {"model.onnx", *try_it.RUNTIME} < set(sizes) and sum(sizes.values()) < 30e6

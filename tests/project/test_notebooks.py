@@ -73,6 +73,7 @@ MADE = {
         f"build/demo/score/demo_sea-baselines/{name}" for name in ("scores.csv", "not_run.csv", "fill.csv")
     ],
     "figure_localisation": [],
+    "try_it": ["build/demo/try_it/weights/onnx/model.onnx", "build/demo/try_it/try_it.json"],
     "use_your_own": ["build/demo/use_your_own"],
     "whole_scene": ["build/demo/whole_scene"],
 }
@@ -90,7 +91,11 @@ def test_the_notebooks_that_make_the_results_run_with_their_defaults_from_any_fo
     for name, files in MADE.items():
         folder = tmp_path / name
         folder.mkdir()
-        fewer = {"prepare": ["-y", "settings: {scenes: 20}"], "whole_scene": ["-y", "size: 768"]}
+        fewer = {
+            "prepare": ["-y", "settings: {scenes: 20}"],
+            "try_it": ["-p", "scenes", "4"],
+            "whole_scene": ["-y", "size: 768"],
+        }
         outputs = run(name, root, folder, *fewer.get(name, []))
         assert any("image/svg+xml" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
         for file in files:
