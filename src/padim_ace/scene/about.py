@@ -24,16 +24,16 @@ def info(path: Path | str) -> dict[str, Any]:
     with Scene(path) as scene:
         levels, place, middle = scene.sample(), scene.place, (scene.size[1] / 2, scene.size[0] / 2)
         shares = zip(PERCENTILES, np.percentile(levels, PERCENTILES) if len(levels) else (), strict=False)
-        return {
+        rows = {
             "scene": f"{scene.size[0]} rows, {scene.size[1]} columns, {scene.dtype}",
             "bands": ", ".join(scene.bands),
             "valid values": ", ".join(f"{value:.5g} ({share:g} %)" for share, value in shares) or "none",
             "coordinates": f"{place.crs}, {len(place.gcps)} ground control points" if place.crs else "none",
-            "middle": "longitude {:.6f}, latitude {:.6f}".format(*place.to_lonlat([middle])[0])
-            if place.crs
-            else "",
-            "a pixel": f"{place.pixel_area(*middle):.6g} m²" if place.crs else "",
         }
+        if place.crs:
+            rows["middle"] = "longitude {:.6f}, latitude {:.6f}".format(*place.to_lonlat([middle])[0])
+            rows["a pixel"] = f"{place.pixel_area(*middle):.6g} m²"
+        return rows
 
 
 def _of_model(model: SceneModel) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def fit(out: Path, backbone: str, zoom: int, **given: Any) -> None:
 @option("-o", "--out", required=True, type=PATH, help="The folder for what is found.")
 @option("--pfa", default=1e-5, help="False alarms per patch of background.")
 @option("--threshold", type=float, help="Of the score, in place of --pfa.")
-@option("--fit-on-scene", is_flag=True, help="Take each scene for its own background, as RX does.")
+@option("--fit-on-scene", is_flag=True, help="Each scene is its own background, as for RX: for few targets.")
 @computing
 def detect(model: Path, scenes: tuple[Path, ...], out: Path, **given: Any) -> None:
     """Find targets in SCENES, files and folders, with a MODEL.

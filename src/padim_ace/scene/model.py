@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,8 +208,11 @@ class SceneModel:
         Raises:
             SceneError: for another file, or a model of another version.
         """
+        torch.empty(0, device=device)  # a device that is not there is no fault of the file
         try:
-            state = torch.load(path, map_location=device, weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other pickles, which are refused
+                state = torch.load(path, map_location=device, weights_only=True)
             found = str(state["format"])
         except Exception as error:  # torch raises many kinds for a file that is not its own
             found = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
