@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from padim_ace.experiment import results
 from padim_ace.experiment.baselines import BASELINES
 
 if not config:
@@ -23,8 +24,7 @@ RESULTS = f"results/{PROFILE}"
 DATASETS = list(config["datasets"])
 FIRST = config["backbones"][0]
 MANIFEST = f"{BUILD}/prepared/{{dataset}}/manifest.csv"
-WRITTEN = ["scores.csv", "provenance.json", "seeds.json"]  # in results/<profile>
-WRITTEN += [f"{name}.csv" for name in ("not_run", "supervision", "validation", "clamp", "classes", "fill")]
+WRITTEN = ["scores.csv", "provenance.json", "seeds.json", *results.JOINED]  # in results/<profile>
 
 # What a notebook is run again for: the rooms that decide what it shows. One that makes data is not run again for a
 # module that only draws: all that follows from it would be too.
@@ -162,8 +162,9 @@ rule baselines:
 
 def rivals(dataset):
     """The paper's own on every dataset, the others where the recommended detector is compared."""
-    compared = dataset in config.get("rivals", DATASETS)
-    return [name for name, baseline in BASELINES.items() if baseline.rival and (name == "dfm" or compared)]
+    number = config["rivals"].get(dataset)  # of seeds
+    run = [name for name, baseline in BASELINES.items() if baseline.rival and (name == "dfm" or number)]
+    return {"rivals": run, "seeds": config["rival_seeds"][:number]}
 
 
 # What takes hours, `make rivals`. Nothing else asks for it: a page reads the copy in results/<profile>, which no rule makes.
@@ -174,7 +175,7 @@ use rule baselines as rivals with:
         page=f"{BUILD}/rivals/{{dataset}}-rivals/rivals_{{dataset}}.ipynb",
     params:
         values=lambda wildcards: scoring(
-            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", rivals=rivals(wildcards.dataset), seeds=config["rival_seeds"]
+            wildcards.dataset, f"rivals/{wildcards.dataset}-rivals", **rivals(wildcards.dataset)
         ),
 
 
@@ -182,9 +183,7 @@ rule collect:
     input: expand(f"{BUILD}/score/{{run}}/scores.csv", run=RUNS)
     output: expand(f"{RESULTS}/{{name}}", name=WRITTEN)
     run:
-        from padim_ace.experiment.results import collect
-
-        collect([Path(path).parent for path in input], Path(output[0]).parent)
+        results.collect([Path(path).parent for path in input], Path(output[0]).parent)
 
 
 use rule collect as collect_rivals with:
@@ -288,7 +287,7 @@ rule book:
         pages=expand(f"{BUILD}/notebooks/{{page}}.ipynb", page=PAGES),
         results=["results/demo/scores.csv", "results/paper/scores.csv"],
         prose=sorted(str(path) for path in Path("book").rglob("*") if path.is_file() and "_build" not in path.parts),
-        script="scripts/book.py",
+        script=["scripts/book.py", "scripts/try_it.py"],
         documented=common("book")["modules"],
     output: "book/_build/html/index.html"
     params: profile=PROFILE

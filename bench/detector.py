@@ -5,8 +5,6 @@ EfficientNet-Lite0. Each ratio is the median of pairs timed in turn, with the sa
 sides.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -44,9 +44,8 @@ def _command(name: str, dataset: Dataset) -> click.Command:
     options = [_option(key, field, dataset.defaults.get(key, field.default)) for key, field in fields]
     about = [f"Prepare {dataset.title}.", dataset.site and f"To get: {dataset.files}, from {dataset.site}."]
     about.append(dataset.licence and f"Licence: {dataset.licence}.")
-    return click.Command(
-        name, params=[raw, out, *options], callback=run, help="\n\n".join(filter(None, about))
-    )
+    said = "\n\n".join(filter(None, about))
+    return click.Command(name, params=[raw, out, *options], callback=run, help=said)
 
 
 @click.command

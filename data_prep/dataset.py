@@ -42,11 +42,7 @@ class Parameters(Options):
 
 
 def checked(model: type[Options], values: Mapping[str, Any]) -> Any:
-    """The options `values`, each of its type and in its range.
-
-    Raises:
-        DataError: If one is unknown, of another type, or out of range.
-    """
+    """The options `values`; a DataError if one is unknown, of another type, or out of range."""
     try:
         return model(**values)
     except ValidationError as error:
@@ -115,10 +111,8 @@ class Dataset:
             return Path(raw) if raw else out.with_name(f"{out.name}_raw")
         raw = raw or (os.environ.get("PADIM_ACE_DATA") if self.folder else None)
         if not raw:
-            expected = f"the folder that holds {self.title}"
-            raise DataError(
-                "raw", expected, "none", "give it" + ", or set PADIM_ACE_DATA" * bool(self.folder)
-            )
+            advice = "give it" + ", or set PADIM_ACE_DATA" * bool(self.folder)
+            raise DataError("raw", f"the folder that holds {self.title}", "none", advice)
         path = Path(raw)
         if self.folder and (path / self.folder).is_dir():
             path = path / self.folder

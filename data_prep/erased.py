@@ -18,8 +18,7 @@ class RemovalParameters(KMeansRemoval):
     """How normals are made from images with targets."""
 
     removal: Literal["mask", "kmeans", "none"] = Field(
-        default="mask",
-        description="what makes normals of anomalous images: masks, dilated, or k-means as on MSTAR",
+        default="mask", description="what makes normals of anomalous images: masks, dilated, or k-means"
     )
     dilation: int = Field(default=35, ge=1, le=1001, description="side of the square that grows a mask, px")
 

@@ -12,11 +12,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves either all of it or nothing under its name.
-
-    Raises:
-        DataError: If the disk is full or the folder can't be written.
-    """
+    """Write a file so that a kill leaves either all of it or nothing under its name."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +43,6 @@ def sha256(path: Path | str) -> str:
 
 def system_error(error: OSError, path: Path, expected: str) -> DataError:
     """What the operating system refused, as the one line of a `DataError`."""
-    advice = (
-        "free some space and run again: it resumes" if error.errno in FULL else "check path and permissions"
-    )
+    advice = "check path and permissions"
+    advice = "free some space and run again: it resumes" if error.errno in FULL else advice
     return DataError(path, expected, error.strerror or str(error), advice)

@@ -26,13 +26,9 @@ Grey = UInt8[np.ndarray, "row column"]  # 8-bit levels
 Mask = Bool[np.ndarray, "row column"]
 
 
-def list_images(folder: Path, suffixes: set[str] = SUFFIXES) -> list[Path]:
-    """Image files of one folder, sorted by name; hidden files are left out (`passed_over` counts them).
-
-    Raises:
-        DataError: If the folder is missing or may not be read.
-    """
-    return sorted(p for p in _entries(folder) if _is_image(p, suffixes))
+def list_images(folder: Path) -> list[Path]:
+    """Image files of one folder, sorted by name; hidden files are left out (`passed_over` counts them)."""
+    return sorted(p for p in _entries(folder) if _is_image(p, SUFFIXES))
 
 
 def passed_over(folders: Iterable[Path], suffixes: set[str] = SUFFIXES) -> Counter[str]:
@@ -64,29 +60,18 @@ def _entries(folder: Path) -> list[Path]:
         raise DataError(folder, expected, str(error.strerror), advice) from None
 
 
-def read_image(path: Path) -> Num[np.ndarray, "row column"]:
-    """Grey image in the file's own number type; colour becomes luminance (ITU-R 601), alpha is dropped.
-
-    Raises:
-        DataError: If the file is empty, cut short, no image, or neither grey nor colour.
-    """
-    return _grey(_read(path, "L")[0])
-
-
 def read_values(path: Path) -> tuple[Num[np.ndarray, "row column"], Mask | None]:
     """Grey image (magnitude, where it is complex), and where it holds data; None: everywhere.
 
     No data are: NaN and infinity, the value that the tag GDAL_NODATA names, and, unless the image is 8-bit,
-    zeros that reach in from its border over at least `EMPTY_BORDER` of it.
-
-    Raises:
-        DataError: As `read_image`, and if there are no data at all.
+    zeros that reach in from its border over at least `EMPTY_BORDER` of it. Without any data it is a
+    DataError.
     """
     array, nodata = _read(path, "L")
     values = _grey(array)
     if np.iscomplexobj(values):
         values = np.abs(values)
-    absent = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    absent = ~np.isfinite(values)
     if nodata is not None:  # a float32 holds -3.4e38 with fewer digits than the tag
         absent |= values == (np.float32(nodata) if values.dtype == np.float32 else nodata)
     if values.dtype != np.uint8:
@@ -117,15 +102,15 @@ def _read(path: Path, other: str) -> tuple[np.ndarray, float | None]:
         if path.stat().st_size == 0:
             raise DataError(path, "an image", "an empty file", "fetch it again or remove it")
         array, nodata = _decode(path, other)
-    except UnidentifiedImageError:
-        raise DataError(path, "an image", "another kind of file", "remove it or rename it") from None
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise DataError(path, "an image", "another kind of file", "remove it or rename it") from None
     except MemoryError:
         raise DataError(path, "memory for it", "too little", "cut it, or use fewer processes") from None
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
-        reason = f"{error}" or type(error).__name__
-        raise DataError(path, "a whole image", reason, "fetch it again or remove it") from None
+        found = str(error) or type(error).__name__
+        raise DataError(path, "a whole image", found, "fetch it again or remove it") from None
     if array.size == 0 or array.dtype.kind not in "buifc" or not (array.ndim == 2 or array.shape[2:] == (3,)):
         found = f"an array of shape {array.shape} and type {array.dtype}"
         raise DataError(path, "a grey or RGB image", found, "export one band")
@@ -189,8 +174,7 @@ def _decode_tiff(path: Path) -> tuple[np.ndarray, float | None]:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
-        found = f"{width}x{height}"
-        raise DataError(path, f"at most {MOST_PIXELS} pixels", found, "cut it into several files")
+        raise DataError(path, f"at most {MOST_PIXELS} pixels", f"{width}x{height}", "cut it into several")
 
 
 def _grey(array: np.ndarray) -> np.ndarray:
@@ -205,12 +189,8 @@ def _grey(array: np.ndarray) -> np.ndarray:
 
 
 def read_grey8(path: Path) -> Grey:
-    """Grey image that must be 8-bit, as those of the public releases are.
-
-    Raises:
-        DataError: As `read_image`, and if the image is not 8-bit.
-    """
-    image = read_image(path)
+    """Grey image that must be 8-bit, as those of the public releases are."""
+    image = _grey(_read(path, "L")[0])
     if image.dtype != np.uint8:
         raise DataError(path, "an 8-bit image", f"{image.dtype}", "prepare it as dataset 'folder'")
     return image
@@ -219,10 +199,8 @@ def read_grey8(path: Path) -> Grey:
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """Mask of an image of `size` (rows, columns): True where any channel exceeds half of the range.
 
-    Half, and not zero: masks kept as JPEG ring around their edges. A mask of 0 and 1 counts as well.
-
-    Raises:
-        DataError: If the mask is missing, of another size, or empty.
+    Half, and not zero: masks kept as JPEG ring around their edges. A mask of 0 and 1 counts as well. A
+    missing mask, one of another size and an empty one are DataErrors.
     """
     if not path.exists():
         raise DataError(path, "the mask of an image with targets", "no file", "add it")
@@ -244,10 +222,8 @@ def to_grey8(values: Num[np.ndarray, "row column"], black: float, white: float) 
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), ROWS):
         part = values[top : top + ROWS].astype(np.float64)
-        scaled = (np.nan_to_num(part, nan=black, posinf=white, neginf=black) - black) * (
-            255.0 / (white - black)
-        )
-        grey[top : top + ROWS] = np.rint(np.clip(scaled, 0, 255))
+        part = np.nan_to_num(part, nan=black, posinf=white, neginf=black) - black
+        grey[top : top + ROWS] = np.rint(np.clip(part * (255.0 / (white - black)), 0, 255))
     return grey
 
 

@@ -1,7 +1,6 @@
 """From a raw release to the prepared layout: `prepare`."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -71,7 +70,8 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
     items, report = kind.items(raw, settings)
     report["left_out"] = dict(sorted(report.get("left_out", {}).items()))
     _check_names(items)
-    checksums = _checksums(items)
+    decisive = {item.name: (item.extra, [sha256(path) for path in item.files]) for item in items}
+    checksums = {name: hashlib.sha256(repr(what).encode()).hexdigest() for name, what in decisive.items()}
     header = {
         "dataset": dataset,
         "seed": run.seed,
@@ -102,20 +102,14 @@ def _prepare(dataset: str, raw: Path, out: Path, run: Run, settings: Parameters)
 def _noted(done: list[Entry]) -> Report:
     """What the items have to report, together: notes and the images they are about, what was removed."""
     report: Report = {}
-    named: dict[str, list[str]] = defaultdict(list)
-    for entry in done:
-        for note in entry["notes"]:
-            named[note].append(entry["item"])
-    if named:
-        about = {
-            note: {"images": len(names), "first": sorted(names)[:FIRST]} for note, names in named.items()
-        }
-        report["notes"] = dict(sorted(about.items()))
-    removed = [entry["removed"] for entry in done if entry["removed"] is not None]
-    if removed:
+    for note in sorted({note for entry in done for note in entry["notes"]}):
+        names = sorted(entry["item"] for entry in done if note in entry["notes"])
+        report.setdefault("notes", {})[note] = {"images": len(names), "first": names[:FIRST]}
+    removed = np.array([entry["removed"] for entry in done if entry["removed"] is not None])
+    if len(removed):
         report["target_pixels_removed"] = {
-            "mean_share": round(float(np.mean(removed)), 4),
-            "images_under_half": int(np.count_nonzero(np.array(removed) < 0.5)),
+            "mean_share": round(float(removed.mean()), 4),
+            "images_under_half": int((removed < 0.5).sum()),
             "images": len(removed),
         }
     return report
@@ -127,7 +121,6 @@ def _work(dataset: str, settings: Parameters, seed: int, out: Path, item: Item) 
     try:
         records = DATASETS[dataset].load(item, settings, seed)
         notes = {note for record in records for note in record.notes}
-        removed = [record.removed for record in records if record.removed is not None]
         rows = []
         for part in cut(records, settings.tile_size, settings.overlap) if settings.tile_size else records:
             if part is None:
@@ -139,8 +132,8 @@ def _work(dataset: str, settings: Parameters, seed: int, out: Path, item: Item) 
     except MemoryError:
         advice = "set tile_size, or use fewer processes"
         raise DataError(item.files[0], "memory for the image", "too little", advice) from None
-    share = removed[0] if removed else None
-    return {"item": item.name, "rows": rows, "removed": share, "notes": sorted(notes)}
+    removed = next((record.removed for record in records if record.removed is not None), None)
+    return {"item": item.name, "rows": rows, "removed": removed, "notes": sorted(notes)}
 
 
 def tile_starts(side: int, tile: int, overlap: int) -> list[int]:
@@ -199,13 +192,6 @@ def _check_names(items: list[Item]) -> None:
     seen: dict[str, Item] = {}
     for item in items:
         prepared.check_name(item.name, item.source)
-        other = seen.setdefault(item.name.lower(), item)
-        if other is not item:
-            expected = f"one image named {item.name}"
-            raise DataError(item.files[0], expected, f"also {other.source}", "rename or remove one")
-
-
-def _checksums(items: list[Item]) -> dict[str, str]:
-    """SHA-256 of each item's raw files and annotations, by item name."""
-    decisive = {item.name: (item.extra, [sha256(path) for path in item.files]) for item in items}
-    return {name: hashlib.sha256(repr(what).encode()).hexdigest() for name, what in decisive.items()}
+        if (other := seen.setdefault(item.name.lower(), item)) is not item:
+            found = f"also {other.source}"
+            raise DataError(item.files[0], f"one image named {item.name}", found, "rename or remove one")

@@ -16,6 +16,7 @@ finished item, from which a second run resumes.
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,51 +77,37 @@ class Journal:
     """Finished items of a preparation that may have been interrupted.
 
     Opening it makes `folder` ready: entries of a preparation with the same `header` are kept, anything
-    prepared with another one is removed.
-
-    Raises:
-        DataError: If `folder` holds files that no preparation wrote.
+    prepared with another one is removed; files that no preparation wrote are a DataError.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any]) -> None:
         """Open or begin the journal of `folder`; `header` is all that decides the result, raw files apart."""
         self.folder, self.path = folder, folder / JOURNAL
         self.done: dict[str, dict[str, Any]] = {}
-        lines = self._lines()
+        lines: list[dict[str, Any]] = []
+        with suppress(ValueError, FileNotFoundError):  # the last line may have been cut by a kill
+            lines.extend(map(json.loads, self.path.read_bytes().splitlines()))
         if lines and lines[0] == header:
             self.done = {entry["item"]: entry for entry in lines[1:]}
             write_if_changed(self.path, b"".join(_line(line) for line in lines))  # drops a line cut by a kill
             return
-        if folder.exists() and not self.path.exists() and not (folder / "preparation.json").exists():
-            strangers = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
-            if strangers:
-                raise DataError(folder, "an empty or prepared folder", repr(strangers[0]), "give another")
+        if not self.path.exists() and not (folder / "preparation.json").exists():
+            for name in sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())[:1]:
+                raise DataError(folder, "an empty or prepared folder", repr(name), "give another")
         for name in ("manifest.csv", "preparation.json"):
             (folder / name).unlink(missing_ok=True)
         for name in LABELS.values():
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, _line(header))
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines of the journal; the last may have been cut by a kill."""
-        lines = []
-        for line in self.path.read_bytes().splitlines() if self.path.exists() else []:
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
-        return lines
-
     def finished(self, item: str, raw: str) -> dict[str, Any] | None:
         """The entry of an item made from the raw bytes `raw`, if its files are still whole."""
-        entry = self.done.get(item)
-        if entry is None or entry["raw"] != raw:
-            return None
+        entry = self.done.get(item, {"raw": None, "rows": []})
         for row in entry["rows"]:
             files = [self.folder / row[column] for column in ("path", *MASKS) if row[column]]
             if not (all(path.exists() for path in files) and sha256(files[0]) == row["sha256"]):
                 return None
-        return entry
+        return entry if entry["raw"] == raw else None
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append one finished item."""
@@ -153,12 +140,8 @@ def finish(folder: Path, rows: Iterable[dict[str, Any]], preparation: dict[str, 
 def read_manifest(folder: Path, verify: bool = False) -> pd.DataFrame:
     """The manifest of a prepared dataset: one row per image, columns `COLUMNS`, sorted by path.
 
-    Args:
-        folder: The prepared dataset.
-        verify: Also read every file and compare checksum, size and mask values (takes seconds).
-
-    Raises:
-        DataError: If the manifest is missing or of another format, or a file it names missing or changed.
+    If it is of another format, or a file that it names is missing, it is a DataError. With `verify` every
+    file is read too, and checksum, size and mask values are compared (takes seconds).
     """
     path = Path(folder) / "manifest.csv"
     if not path.exists():
@@ -193,10 +176,10 @@ def _verify(folder: Path, row: dict[str, Any]) -> None:
     for name in filter(None, (row["path"], *map(row.get, MASKS))):
         with Image.open(folder / name) as image:
             if image.mode != "L" or image.size != size:
-                expected, found = f"8-bit grey of {size[0]}x{size[1]}", "mode {} of {}x{}"
-                raise DataError(
-                    folder / name, expected, found.format(image.mode, *image.size), "prepare again"
+                expected, found = (
+                    f"{mode} of {w}x{h}" for mode, (w, h) in (("L", size), (image.mode, image.size))
                 )
+                raise DataError(folder / name, f"mode {expected}", f"mode {found}", "prepare again")
             if name != row["path"] and not set(np.unique(np.asarray(image))) <= {0, 255}:
                 raise DataError(folder / name, "mask values 0 and 255", "others", "prepare again")
 

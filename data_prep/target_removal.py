@@ -1,16 +1,9 @@
 """Target removal: from a chip with a target to a mask and a chip of background alone.
 
-The recipe of the paper's reference code for MSTAR [Chauvin2025]_, as free functions:
-
-1. smooth the chip, cluster its grey levels by k-means (k = 2), the brighter cluster is the target;
-   close it with an ellipse of 50 px, keep the largest component, grow it by a Gaussian blur and a
-   threshold, and fill it with background pixels drawn at random;
-2. on the filled chip do the same for the radar shadow (k = 5, the darkest cluster, no closing);
-3. the mask is target or shadow; the vehicle is the target's largest component, before it is grown.
-
-Clustering grey levels is a one-dimensional problem. `kmeans_1d` solves it on a histogram exactly, by dynamic
-programming, and polishes the centres on the pixels themselves: many times faster than a general k-means, and
-with nothing random in it.
+The recipe of the reference code for MSTAR [Chauvin2025]_ (``book/prepared_format.md`` tells it), as free
+functions. Clustering grey levels is a one-dimensional problem: `kmeans_1d` solves it exactly, with nothing
+random in it, many times faster than a general k-means. The mask is target or shadow; the vehicle is the
+target's largest component, before it is grown.
 
 .. [Chauvin2025] Chauvin et al., "Benchmarking suite for synthetic aperture radar imagery anomaly detection
    (SARIAD) algorithms", Proc. SPIE 13456 (2025).
@@ -42,9 +35,7 @@ class KMeansRemoval(Parameters):
     shadow_sigma: Sigma = Field(default=10.0, description="smoothing before the shadow is looked for, px")
     shadow_clusters: int = Field(default=5, ge=2, le=16, description="grey-level clusters, shadow's")
     shadow_growth: Sigma = Field(default=10.0, description="blur that grows the shadow's mask, px")
-    growth_threshold: float = Field(
-        default=0.15, gt=0, lt=1, description="level of the blur that bounds the mask"
-    )
+    growth_threshold: float = Field(default=0.15, gt=0, lt=1, description="level of the blur at its edge")
 
 
 def image_rng(seed: int, name: str) -> np.random.Generator:
@@ -60,15 +51,11 @@ def gaussian_blur(image: Shaped[np.ndarray, "row column"], sigma: float) -> Floa
 
 
 def kmeans_1d(values: Float[np.ndarray, " value"], clusters: int, bins: int = 128) -> Float[np.ndarray, " k"]:
-    """Centres, ascending, of the k-means clustering of `values` on a line.
+    """Centres, ascending, of the k-means clustering of `values` on a line; a DataError if these are too few.
 
-    In one dimension clusters are intervals, so the best ones are found by dynamic programming over the
-    `bins` of a histogram: with D_k(j) the least sum of squares of the first j bins in k intervals,
-    D_k(j) = min_i D_{k-1}(i) + cost(i, j). Lloyd's iterations on the sorted values then remove what the
-    histogram rounded.
-
-    Raises:
-        DataError: where `values` holds fewer distinct levels than `clusters`.
+    In one dimension clusters are intervals, so the best ones are found by dynamic programming over the `bins`
+    of a histogram: with D_k(j) the least sum of squares of the first j bins in k intervals, D_k(j) = min_i
+    D_{k-1}(i) + cost(i, j). Lloyd's iterations on the sorted values then remove what the histogram rounded.
     """
     x = np.sort(values.astype(np.float64, copy=False))
     low, high = x[0], x[-1]
@@ -140,8 +127,7 @@ def fill(
 ) -> Shaped[np.ndarray, "row column"]:
     """Copy of `image` whose masked pixels are drawn, with replacement, from the others (the valid of them).
 
-    Raises:
-        NoBackground: If the mask covers the whole image.
+    A mask over the whole image is an error: NoBackground.
     """
     background = image[~mask if valid is None else ~mask & valid]
     if not len(background):
@@ -156,12 +142,10 @@ def fill(
 def remove_by_kmeans(
     image: Grey, rng: np.random.Generator, p: KMeansRemoval | None = None, valid: Mask | None = None
 ) -> tuple[Grey, Mask, Mask]:
-    """Background chip, mask (target or shadow) and vehicle of a chip, by the recipe at the module's top.
+    """Background chip, mask (target or shadow) and vehicle of a chip, by the reference's recipe.
 
-    Pixels without data, where `valid` says so, look like background to the clustering and stay as they are.
-
-    Raises:
-        DataError: If the chip is constant or too large, or its mask leaves no background.
+    Pixels without data, where `valid` says so, look like background to the clustering and stay as they are. A
+    chip that is constant or too large is a DataError.
     """
     p = p or KMeansRemoval()
     if image.size > MOST_PIXELS:
@@ -181,10 +165,6 @@ def remove_by_kmeans(
 def remove_by_mask(
     image: Grey, mask: Mask, rng: np.random.Generator, dilation: int = 35, valid: Mask | None = None
 ) -> Grey:
-    """Background image from a known mask: dilated by a `dilation` px square, then filled.
-
-    Raises:
-        NoBackground: If the dilated mask covers the whole image.
-    """
+    """Background image from a known mask: dilated by a `dilation` px square, then filled."""
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((dilation, dilation), np.uint8)).astype(bool)
     return fill(image, grown if valid is None else grown & valid, rng, valid)

@@ -46,13 +46,8 @@ torch.set_num_threads(threads)
 start = time.perf_counter()
 folder = Path(out)
 images = PreparedDataset.open(Path(prepared))
-settings = Settings(
-    seeds=tuple(seeds),
-    image_size=(image_size, image_size),
-    batch_size=batch_size,
-    device=device,
-    workers=threads,
-)
+size = {"image_size": (image_size, image_size), "batch_size": batch_size}
+settings = Settings(tuple(seeds), **size, device=device, workers=threads)
 
 # %% tags=["hide-input", "hide-output"]
 if rivals:
@@ -64,14 +59,8 @@ else:
 
 # %% tags=["hide-input"]
 results.write_csv(missing, folder / "not_run.csv")
-parameters = {
-    "dataset": dataset,
-    "seeds": seeds,
-    "image_size": image_size,
-    "batch_size": batch_size,
-    "threads": threads,
-    "detectors": sorted(frame["detector"].unique()),
-}
+parameters = {"dataset": dataset, "seeds": seeds, "image_size": image_size, "batch_size": batch_size}
+parameters |= {"threads": threads, "detectors": sorted(frame["detector"].unique())}
 inputs, seconds = {"manifest": images.root / "manifest.csv"}, time.perf_counter() - start
 origin = provenance(parameters=parameters, inputs=inputs, device=device, seconds=seconds)
 results.write_json(origin, folder / "provenance.json")

@@ -96,15 +96,7 @@ Markdown("\n\n".join(lines))
 # the background hardly varies counts for much. With $\Sigma^{+1/2}$ the covariance is not removed but squared,
 # $\Sigma^{1/2}\,\Sigma\,\Sigma^{1/2}=\Sigma^2$, and the cosine compares embeddings along the background's own main
 # directions.
-
-# %% tags=["hide-input"]
-show(
-    *deviations.whitening_figure(),
-    "A simulated Gaussian with two features (not SAR data): background, a target and its signature (arrow), in feature "
-    "space, whitened, and transformed as the published code does. Dashed: the background's 2σ ellipse.",
-)
-
-# %% [markdown]
+#
 # ## D6, and why the four columns of Table 4 are one detector
 #
 # With an isotropic covariance, $\Sigma = c\,I$ for some $c > 0$, whatever aggregation $c$ comes from, $c$ cancels:

@@ -30,25 +30,17 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.experiment import results
 from padim_ace.experiment.clamp import clamp_frame
 from padim_ace.experiment.classes import confusion
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.examples import write_examples
-from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.experiment import Experiment, Settings, write_examples
 from padim_ace.experiment.protocols import ARMS
 from padim_ace.experiment.provenance import provenance
-from padim_ace.paper.detectors import (
-    DETECTORS,
-    EXAMPLES,
-    PADIM_ACE,
-    READINGS,
-    VALIDATED,
-    without_masks,
-)
+from padim_ace.paper.detectors import DETECTORS, EXAMPLES, PADIM_ACE, READINGS, VALIDATED, without_masks
 from padim_ace.paper.published_code import CONVENTIONS
 from padim_ace.report import html_tables
 
@@ -56,31 +48,22 @@ torch.set_num_threads(threads)
 start = time.perf_counter()
 folder = Path(out)
 images = PreparedDataset.open(Path(prepared))
-settings = Settings(
-    seeds=tuple(seeds),
-    image_size=(image_size, image_size),
-    batch_size=batch_size,
-    precision=precision,
-    device=device,
-    workers=threads,
-)
+size = {"image_size": (image_size, image_size), "batch_size": batch_size}
+settings = Settings(tuple(seeds), **size, precision=precision, device=device, workers=threads)
 network = load_backbone(backbone, image_size=settings.image_size)
 trained = network.weights.source != "random"  # else only the paper's detectors are compared
 judges = DETECTORS if trained else {"paper": READINGS}
 detectors = {
-    protocol: judged if images.has_masks else without_masks(judged)
+    protocol: judged if "pixel" in images.levels else without_masks(judged)
     for protocol, judged in judges.items()
     if protocol not in ARMS or images.has_twins
 }
 validated, examples = (VALIDATED, EXAMPLES) if trained else (READINGS, {"ace": PADIM_ACE})
 experiment = Experiment(images, network, detectors, settings, validated=validated, conventions=CONVENTIONS)
-display(
-    Markdown(
-        f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
-        f"`{network.weights.name}` ({network.weights.source}); patch grids "
-        + ", ".join(f"{rows} × {columns}" for rows, columns in experiment.embedder.sizes)
-        + "."
-    )
+grids = ", ".join(f"{rows} × {columns}" for rows, columns in experiment.embedder.sizes)
+Markdown(
+    f"{len(images)} images, {len(experiment.detectors)} detectors, {len(seeds)} seeds; backbone {backbone}, weights "
+    f"`{network.weights.name}` ({network.weights.source}); patch grids {grids}."
 )
 
 # %% [markdown]
@@ -88,18 +71,16 @@ display(
 # fine). `apart` and `twins` measure what the paper's protocol leaks.
 
 # %% tags=["hide-input"]
-drawn = pd.DataFrame(
-    [
-        {
-            "Protocol": run.draw.protocol,
-            "Seed": run.draw.seed,
-            **pd.Series(run.roles[run.roles != ""]).value_counts(),
-            "features by stage": ", ".join(str(len(kept)) for kept in run.subset.stages),
-        }
-        for run in experiment.runs
-    ]
-)
-html_tables.table(drawn, "Images by role, and features by stage.", f"seeds_{dataset}")
+drawn = [
+    {
+        "Protocol": run.draw.protocol,
+        "Seed": run.draw.seed,
+        **pd.Series(run.roles[run.roles != ""]).value_counts(),
+    }
+    | {"features by stage": ", ".join(str(len(kept)) for kept in run.subset.stages)}
+    for run in experiment.runs
+]
+html_tables.table(pd.DataFrame(drawn), "Images by role, and features by stage.", f"seeds_{dataset}")
 
 # %% tags=["hide-input", "hide-output"]
 experiment.run(folder)
@@ -116,16 +97,10 @@ results.write_json(experiment.record(), folder / "seeds.json")
 inputs = {"manifest": images.root / "manifest.csv"}
 if network.weights.path is not None:
     inputs["weights"] = network.weights.path
-parameters = {
-    "dataset": dataset,
-    "backbone": backbone,
+parameters = {"dataset": dataset, "backbone": backbone, "seeds": seeds, "features": settings.features}
+parameters |= {"image_size": image_size, "batch_size": batch_size, "precision": precision, "threads": threads}
+parameters |= {
     "weights": f"{network.spec.timm_name} from {network.weights.source}",
-    "seeds": seeds,
-    "features": settings.features,
-    "image_size": image_size,
-    "batch_size": batch_size,
-    "precision": precision,
-    "threads": threads,
     "preparation": images.preparation["parameters"],
     "images": {"raw": images.preparation.get("raw", {}).get("items"), "prepared": len(images)},
 }

@@ -120,13 +120,10 @@ for number, (kind, scene) in enumerate(zip(np.repeat(list(KINDS), 3), samples, s
     told["samples"].append({"file": f"sample{number}.png", "title": title, "ships": ships})
     write_atomic(folder / f"sample{number}.png", encode_png(scene.image))
 write_atomic(folder / "try_it.json", json.dumps(told).encode())
-about = {
-    "normal images to fit on": len(normal),
-    "images with ships for the signature": len(anomalous),
-    "normal images held out for the thresholds": len(held_out),
-    "exported model": f"{onnx.stat().st_size / 1e6:.1f} MB",
-}
-pd.Series(about, name="").to_frame().style
+print(
+    f"{len(normal)} normal images, {len(anomalous)} with ships for the signature, {len(held_out)} held out; the exported "
+    f"model has {onnx.stat().st_size / 1e6:.1f} MB"
+)
 
 # %% [markdown]
 # ## What to expect
@@ -143,8 +140,7 @@ for rate in (0.01, 0.001, 0.0001, 0.00001):
         found += len(np.unique(ships[0][above & scene.mask]))
         wrong += boxes[1] - len(np.unique(boxes[0][above & scene.mask]))
     rows.append([f"{rate:.5f}".rstrip("0"), f"{found} of {total}", wrong])
-heads = ["false-alarm rate", "ships in a box", "boxes without a ship"]
-display(pd.DataFrame(rows, columns=heads).style.hide())
+display(pd.DataFrame(rows, columns=["rate", "ships in a box", "boxes without a ship"]).style.hide())
 shown = [0, 2, 4]
 figures.show(
     figures.localisation(

@@ -6,8 +6,6 @@ Rows of runs that were not made here are SKIPped; a row that moved by more than 
 is new FAILs. Exit status 1 when anything FAILs.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess
@@ -26,10 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # By level and metric: how far a number may move on another processor or with other versions, and why.
 TOLERANCES = {
-    ("image", "auroc"): (
-        0.015,
-        "one of the demo's hundred or so pairs of normal and anomalous changes places",
-    ),
+    ("image", "auroc"): (0.015, "one of the demo's hundred pairs of normal and anomalous changes places"),
     ("image", "ap"): (0.03, "the same pair, at the top of the ranking"),
     ("image", "f1"): (0.06, "the same pair, at the threshold: one image more or less is called anomalous"),
     ("pixel", "auroc"): (0.001, "pixels whose scores differ in the last digits change places"),
@@ -42,12 +37,9 @@ SAME = ("versions", "platform", "device", "device_name")
 
 def same_platform(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs' provenances let one expect the same bits: versions, processor, threads, batches."""
-
-    def facts(run: Mapping[str, Any]) -> list[Any]:
-        parameters = run.get("parameters", {})
-        return [*map(run.get, SAME), *map(parameters.get, ("threads", "batch_size"))]
-
-    return facts(one) == facts(other)
+    parameters = [run.get("parameters", {}) for run in (one, other)]
+    same = all(one.get(name) == other.get(name) for name in SAME)
+    return same and all(parameters[0].get(n) == parameters[1].get(n) for n in ("threads", "batch_size"))
 
 
 def compare(
@@ -100,11 +92,9 @@ def main(profile: str) -> int:
     if not parts:
         print(f"SKIP  {profile}: nothing has been run here; `make book PROFILE={profile}`")
         return 0
-    expected = pd.read_csv(
-        io.StringIO(committed(f"results/{profile}/scores.csv")),
-        dtype={name: str for name in KEY if name != "seed"},
-        keep_default_na=False,
-    )
+    words = {name: str for name in KEY if name != "seed"}
+    scores = io.StringIO(committed(f"results/{profile}/scores.csv"))
+    expected = pd.read_csv(scores, dtype=words, keep_default_na=False)
     before = json.loads(committed(f"results/{profile}/provenance.json"))["runs"]
     now = {path.parent.name: read_json(path.parent / "provenance.json") for path in parts}
     exact = {name for name in now if name in before and same_platform(before[name], now[name])}

@@ -68,8 +68,7 @@ def _polygons(segmentation: Any) -> tuple[tuple[float, ...], ...]:
 def _check(path: Path, outline: Outline) -> None:
     number, box = f"in annotation {outline.name.split()[-1]}", outline.box
     numbers = [value for part in (*outline.polygons, box or ()) for value in part]
-    wrong = [value for value in numbers if not (math.isfinite(value) and abs(value) <= FARTHEST)]
-    if wrong:
+    if wrong := [value for value in numbers if not abs(value) <= FARTHEST]:  # or NaN
         expected, found = f"coordinates within {FARTHEST:.0f} px {number}", f"{wrong[0]:g}"
     elif not outline.polygons and box and (len(box) != 4 or min(box[2:]) <= 0):
         expected, found = f"a bbox of x, y, width, height {number}", f"{list(box)}"

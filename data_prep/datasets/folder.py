@@ -3,29 +3,17 @@
 import hashlib
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Hashable
+from collections import Counter, namedtuple
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from data_prep import images
 from data_prep.dataset import Dataset, Item, Record, Report
 from data_prep.erased import NO_DATA, RemovalParameters, anomalous_and_erased
 from data_prep.errors import DataError
-from data_prep.images import (
-    SUFFIXES,
-    alike,
-    list_images,
-    passed_over,
-    pixel_key,
-    read_mask,
-    read_values,
-    to_grey8,
-    words,
-)
 
 SAMPLE = 2**22  # pixels of an image that its grey levels are judged by
 LARGE = 4096  # px; beyond this side a whole image is too large for what comes next
@@ -43,7 +31,7 @@ class Parameters(RemovalParameters):
     white: float | None = Field(default=None, description="value that becomes 255; found from the images")
     scene: str = Field(
         default=r"([^/]+)\.[^./]+$",
-        description="regular expression; what its first group finds in a file's path is the image's scene",
+        description="regular expression whose group finds the scene in a path",
     )
 
     @field_validator("scene")
@@ -68,24 +56,22 @@ class Parameters(RemovalParameters):
 
 def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     """The images of both folders, and masks by name: every anomalous image has one, or none has."""
-    normal_dir, anomalous_dir, mask_dir = (
-        raw / name for name in (parameters.normal_dir, parameters.anomalous_dir, parameters.mask_dir)
-    )
-    erase = parameters.removal != "none"
-    normals = list_images(normal_dir) if normal_dir.is_dir() else []
-    left_out = passed_over(folder for folder in (normal_dir, mask_dir) if folder.is_dir())
-    if not normals and not erase:
+    normal_dir, mask_dir = raw / parameters.normal_dir, raw / parameters.mask_dir
+    normals = images.list_images(normal_dir) if normal_dir.is_dir() else []
+    left_out = images.passed_over(folder for folder in (normal_dir, mask_dir) if folder.is_dir())
+    if not normals and parameters.removal == "none":
         raise _nothing(normal_dir, "add some, or set removal to mask or kmeans")
-    masks = _by_name(list_images(mask_dir)) if mask_dir.is_dir() else {}
+    masks = _by_name(images.list_images(mask_dir)) if mask_dir.is_dir() else {}
     found = [
-        _item(f"normal_{path.stem}", path.relative_to(raw), "train", "background", (path,), parameters)
+        Item(f"normal_{path.stem}", path.relative_to(raw).as_posix(), "train", "background", (path,))
         for path in normals
     ]
-    for path, split in _anomalous(anomalous_dir, parameters.train_share, left_out):
+    for path, split in _anomalous(raw / parameters.anomalous_dir, parameters.train_share, left_out):
         if mask_dir.is_dir() and _key(path) not in masks:
             raise DataError(path, f"a mask {path.stem}.png in {mask_dir}", "none", "add it, or remove all")
         files = (path, masks.pop(_key(path))) if mask_dir.is_dir() else (path,)
-        found.append(_item(path.stem, path.relative_to(raw), split, parameters.category, files, parameters))
+        source = path.relative_to(raw).as_posix()
+        found.append(Item(path.stem, source, split, parameters.category, files))
     for path in list(masks.values())[:1]:
         raise DataError(path, f"an anomalous image named {path.stem}", "none", "remove the mask")
     facts = {item.source: _look(item.files[0]) for item in found}
@@ -96,34 +82,30 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     large = [source for source, fact in facts.items() if max(fact.size) > LARGE]
     if large and not parameters.tile_size:
         report["doubts"].append(f"{len(large)} images have sides above {LARGE} px: set tile_size.")
-    report["duplicate_groups"] = alike({source: fact.pixels for source, fact in facts.items()})
+    report["duplicate_groups"] = images.alike({source: fact.pixels for source, fact in facts.items()})
     normal = {item.source for item in found if item.category == "background"}
     both = [group for group in report["duplicate_groups"] if 0 < len(normal & set(group)) < len(group)]
     if both:
         text = f"{len(both)} images are normal and anomalous at once, among them {' and '.join(both[0][:2])}."
         report["doubts"].append(text)
-    return [replace(item, extra=(black, white)) for item in found], report
+    return [replace(i, extra=(black, white), scene=_scene(i, parameters.scene)) for i in found], report
 
 
-def _item(
-    name: str, path: Path, split: str, category: str, files: tuple[Path, ...], parameters: Parameters
-) -> Item:
-    """An image with the scene that its path in the raw folder names."""
-    found = re.search(parameters.scene, path.as_posix())
+def _scene(item: Item, pattern: str) -> str:
+    """The scene that an image's path in the raw folder names."""
+    found = re.search(pattern, item.source)
     if not found or not found[1]:
-        expected = f"a path in which {parameters.scene!r} finds a scene"
-        raise DataError(files[0], expected, f"{path}", "change the parameter scene")
-    return Item(name, path.as_posix(), split, category, files, scene=found[1])
+        expected = f"a path in which {pattern!r} finds a scene"
+        raise DataError(item.files[0], expected, item.source, "change the parameter scene")
+    return found[1]
 
 
 def _nothing(folder: Path, advice: str) -> DataError:
     """The error of a folder without images, which says what lies there instead."""
-    if folder.is_dir():
-        found = words(passed_over([folder]))
-    else:
-        beside = sorted(p.name for p in folder.parent.glob("*") if p.is_dir())
-        found = f"no such folder beside {', '.join(beside[:8]) or 'others'}"
-    return DataError(folder, f"images ({', '.join(sorted(SUFFIXES))})", found, advice)
+    beside = sorted(p.name for p in folder.parent.glob("*") if p.is_dir())
+    found = f"no such folder beside {', '.join(beside[:8]) or 'others'}"
+    found = images.words(images.passed_over([folder])) if folder.is_dir() else found
+    return DataError(folder, f"images ({', '.join(sorted(images.SUFFIXES))})", found, advice)
 
 
 def _key(path: Path) -> str:
@@ -147,14 +129,14 @@ def _anomalous(folder: Path, train_share: float, left_out: Counter[str]) -> list
     """
     splits = [folder / "train", folder / "test"]
     if all(path.is_dir() for path in splits):
-        found = [(path, part.name) for part in splits for path in list_images(part)]
-        left_out += passed_over(splits)
-        left_out += passed_over([folder], set()) - Counter({"sub-folders": 2})
+        found = [(path, part.name) for part in splits for path in images.list_images(part)]
+        left_out += images.passed_over(splits)
+        left_out += images.passed_over([folder], set()) - Counter({"sub-folders": 2})
     elif folder.is_dir():
-        ranked = sorted(list_images(folder), key=lambda path: hashlib.sha256(path.stem.encode()).digest())
+        ranked = sorted(images.list_images(folder), key=lambda p: hashlib.sha256(p.stem.encode()).digest())
         train = max(1, round(train_share * len(ranked)))
         found = [(path, "train" if rank < train else "test") for rank, path in enumerate(ranked)]
-        left_out += passed_over([folder])
+        left_out += images.passed_over([folder])
     else:
         found = []
     if not found:
@@ -162,24 +144,17 @@ def _anomalous(folder: Path, train_share: float, left_out: Counter[str]) -> list
     return sorted(found)
 
 
-class _Look(NamedTuple):
-    """What is seen of an image before any is prepared."""
-
-    kind: str
-    low: float
-    high: float
-    size: tuple[int, ...]
-    pixels: Hashable
+_Look = namedtuple("_Look", "kind low high size pixels")  # what is seen of an image before any is prepared
 
 
 def _look(path: Path) -> _Look:
-    values, valid = read_values(path)
+    values, valid = images.read_values(path)
     kind = "8-bit" if values.dtype == np.uint8 else "floating point" if values.dtype.kind == "f" else "whole"
     step = int(np.ceil(np.sqrt(values.size / SAMPLE)))
     sample = values[::step, ::step] if valid is None else values[::step, ::step][valid[::step, ::step]]
     sample = sample if sample.size else values[valid][:SAMPLE]
     low, high = np.percentile(sample, (1, 99.9))
-    return _Look(kind, float(low), float(high), values.shape, pixel_key(values))
+    return _Look(kind, float(low), float(high), values.shape, images.pixel_key(values))
 
 
 def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -> tuple[float, float]:
@@ -195,10 +170,10 @@ def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -
         odd = next(item for item in found if facts[item.source].kind == rare)
         said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         raise DataError(odd.files[0], "images of one number type", said, "convert them by one scale")
-    flat = "8-bit" in kinds
-    low, high = (float(np.median([getattr(f, name) for f in facts.values()])) for name in ("low", "high"))
-    black = parameters.black if parameters.black is not None else 0.0 if flat else min(low, 0.0)
-    white = parameters.white if parameters.white is not None else 255.0 if flat else high
+    black, high = (float(np.median([getattr(f, name) for f in facts.values()])) for name in ("low", "high"))
+    black, white = (0.0, 255.0) if "8-bit" in kinds else (min(black, 0.0), high)
+    black = black if parameters.black is None else parameters.black
+    white = white if parameters.white is None else parameters.white
     if not np.finfo(np.float64).tiny < white - black < np.inf:
         expected, levels = "values between a black and a white", f"{black:g} and {white:g}"
         raise DataError(found[0].files[0], expected, levels, "set black and white")
@@ -207,18 +182,16 @@ def _scale(found: list[Item], facts: dict[str, _Look], parameters: Parameters) -
 
 def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
     """The image in 8 bits, by the grey scale that `items` found."""
-    path, (black, white) = item.files[0], item.extra
-    values, valid = read_values(path)
-    flat = values.dtype == np.uint8 and (black, white) == (0, 255)
-    image = values if flat else to_grey8(values, black, white)
-    del values
+    image, valid = images.read_values(item.files[0])
+    if image.dtype != np.uint8 or item.extra != (0, 255):
+        image = images.to_grey8(image, *item.extra)
     notes: tuple[str, ...] = ()
     if valid is not None:
         image, notes = image * valid, (NO_DATA,)
     if item.category == "background":
         about = (item.split, item.category, item.source)
         return [Record(item.name, "normal", *about, image, valid=valid, notes=notes)]
-    mask = read_mask(item.files[1], image.shape) if len(item.files) > 1 else None
+    mask = images.read_mask(item.files[1], image.shape) if len(item.files) > 1 else None
     return anomalous_and_erased(item, image, mask, parameters, seed, valid, notes)
 
 

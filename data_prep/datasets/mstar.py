@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +36,7 @@ SOC_SERIALS = {"BMP2": "9563", "T72": "132"}
 CLASS_NAMES = {
     name: re.compile("[_ -]?".join(re.findall("[A-Z]+|[0-9]+", name)) + "(?![0-9])") for name in SOC_COUNTS
 }
-SPLIT_NAMES = {
-    "train": re.compile("train(ing)?|17([_ -]?deg.*|°)?", re.IGNORECASE),
-    "test": re.compile("test(ing)?|15([_ -]?deg.*|°)?", re.IGNORECASE),
-}
+SPLIT_NAMES = {"train": "(?i)train(ing)?|17([_ -]?deg.*|°)?", "test": "(?i)test(ing)?|15([_ -]?deg.*|°)?"}
 SPLIT_OF_DEPRESSION = {17: "train", 15: "test"}
 IMAGE_SUFFIXES = SUFFIXES - {".npy"}
 HEADER_START, HEADER_END = b"[PhoenixHeaderVer", b"[EndofPhoenixHeader]"
@@ -48,29 +46,12 @@ CHECKSUM = re.compile("[0-9a-fA-F]{32}")
 class Parameters(KMeansRemoval):
     """MSTAR's parameters; those of the removal are inherited."""
 
-    crop: int | None = Field(
-        default=128, ge=8, le=4096, description="side of the centre crop, px; none: the chip"
-    )
-    white: float | None = Field(
-        default=0.5, gt=0, description="magnitude that becomes 255 in raw chips; none stretches each chip"
-    )
-
-
-@dataclass(frozen=True)
-class Phoenix:
-    """A raw file: header, magnitude, and phase (radians in a chip, the stored counts in a clutter scene)."""
-
-    header: dict[str, str]
-    magnitude: Shaped[np.ndarray, "row column"]
-    phase: Shaped[np.ndarray, "row column"]
+    crop: int | None = Field(default=128, ge=8, le=4096, description="side of the centre crop, px")
+    white: float | None = Field(default=0.5, gt=0, description="magnitude of 255; none stretches each chip")
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The `key= value` lines of a Phoenix file, which may begin with line feeds; empty where it is none.
-
-    Raises:
-        DataError: If the header is cut short.
-    """
+    """The `key= value` lines of a Phoenix file, which may begin with line feeds; empty where it is none."""
     with path.open("rb") as file:
         head = file.read(16384)
     if not head.lstrip().startswith(HEADER_START):
@@ -82,8 +63,8 @@ def read_header(path: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def read_phoenix(path: Path) -> Phoenix:
-    """Read a chip (big-endian float32 magnitude, then phase) or a clutter scene.
+def read_phoenix(path: Path) -> Shaped[np.ndarray, "2 row column"]:
+    """Magnitude and phase of a chip (big-endian float32; radians) or a clutter scene.
 
     A scene has `native_header_length` (512) more header bytes, then big-endian uint16 magnitude and phase.
 
@@ -113,11 +94,10 @@ def read_phoenix(path: Path) -> Phoenix:
         if found != checksum.lower():
             raise DataError(path, f"data of MD5 {checksum} (Chip_MD5_CheckSum)", found, "fetch it again")
     data = np.frombuffer(content, kind, 2 * rows * columns, start)
-    magnitude, phase = data.astype(kind.newbyteorder("=")).reshape(2, rows, columns)
-    if magnitude.dtype.kind == "f" and not np.isfinite(magnitude).all():
-        bad = int(np.count_nonzero(~np.isfinite(magnitude)))
+    pixels = data.astype(kind.newbyteorder("=")).reshape(2, rows, columns)
+    if bad := np.count_nonzero(~np.isfinite(pixels[0])):
         raise DataError(path, "finite magnitudes", f"{bad} NaN or infinite ones", "fetch it again")
-    return Phoenix(header, magnitude, phase)
+    return pixels
 
 
 def _whole(path: Path, header: dict[str, str], key: str) -> int:
@@ -131,11 +111,7 @@ def _whole(path: Path, header: dict[str, str], key: str) -> int:
 def centre_crop(
     chip: Shaped[np.ndarray, "row column"], size: int | None
 ) -> Shaped[np.ndarray, "side_row side_column"]:
-    """The middle `size` x `size` pixels (the upper left of four middles); the chip itself for None.
-
-    Raises:
-        DataError: If the chip is smaller.
-    """
+    """The middle `size` x `size` pixels (the upper left of four middles); the chip itself for None."""
     if size is None:
         return chip
     if min(chip.shape) < size:
@@ -184,9 +160,7 @@ def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:
     return chips, {"left_out": left_out, "unlike_standard_operating_conditions": unlike}
 
 
-class _Facts(NamedTuple):
-    """What a header or the folders say of a chip."""
-
+class _Facts(NamedTuple):  # that a header or the folders say of a chip
     target: str  # as written
     split: str | None
     serial: str
@@ -208,23 +182,19 @@ def _sort(raw: Path, path: Path, facts: _Facts, chips: list[Item], left_out: Cou
         left_out[f"{name} serial {serial}"] += 1
     else:
         stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name.replace(".", "_")
-        chips.append(
-            Item(f"{name}_{facts.split}_{stem}", source, facts.split, name, (path,), scene=facts.scene)
-        )
+        item = Item(f"{name}_{facts.split}_{stem}", source, facts.split, name, (path,), scene=facts.scene)
+        chips.append(item)
 
 
 def _header_facts(path: Path, header: dict[str, str]) -> _Facts:
     if "TargetType" not in header:
         return _Facts("", None, "", "")
     for key in ("DesiredDepression", "MeasuredDepression"):
-        try:
+        with suppress(KeyError, ValueError, OverflowError):
             angle = round(float(header[key]))
-        except (KeyError, ValueError, OverflowError):
-            continue
-        split, serial = SPLIT_OF_DEPRESSION.get(angle), header.get("TargetSerNum", "")
-        return _Facts(
-            header["TargetType"], split, serial, f"depression {angle}", header.get("ParentScene", "")
-        )
+            serial, scene = header.get("TargetSerNum", ""), header.get("ParentScene", "")
+            split = SPLIT_OF_DEPRESSION.get(angle)
+            return _Facts(header["TargetType"], split, serial, f"depression {angle}", scene)
     expected = "a number as DesiredDepression or MeasuredDepression"
     raise DataError(path, expected, "none", "fetch it again")
 
@@ -233,10 +203,10 @@ def _folder_facts(path: Path) -> _Facts:
     """Class, split and serial number (`SN_132`) by the nearest folder that names each."""
     folders = path.parent.parts[::-1]
     target = next((part for part in folders if vehicle_class(part)), path.parent.name or "no folder")
-    splits = (name for part in folders for name, known in SPLIT_NAMES.items() if known.fullmatch(part))
+    splits = (name for part in folders for name, known in SPLIT_NAMES.items() if re.fullmatch(known, part))
     serial, angle = (
-        next((part for part in folders if re.match(pattern, part, re.IGNORECASE)), "")
-        for pattern in ("SN[_ -]?[A-Z]?[0-9]", "[0-9]{2}[_ -]?deg")
+        next((part for part in folders if re.match(pattern, part)), "")
+        for pattern in ("(?i)SN[_ -]?[A-Z]?[0-9]", "(?i)[0-9]{2}[_ -]?deg")
     )
     return _Facts(target, next(splits, None), serial, f"depression {angle[:2]}" if angle else "")
 
@@ -248,7 +218,7 @@ def load(item: Item, parameters: Parameters, seed: int) -> list[Record]:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             image = centre_crop(read_grey8(path), parameters.crop)
         else:
-            chip = centre_crop(read_phoenix(path).magnitude, parameters.crop)
+            chip = centre_crop(read_phoenix(path)[0], parameters.crop)
             low, high = float(chip.min()), float(chip.max())
             if low == high:
                 raise DataError(path, "a chip with a target", f"{low:g} in all pixels", "remove it")

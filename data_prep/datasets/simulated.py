@@ -44,11 +44,7 @@ class Parameters(RemovalParameters):
 
 
 def simulate(dataset: str, raw: Path, parameters: Parameters, seed: int) -> None:
-    """Write the raw images of a simulated dataset to `raw`, unless they are there already.
-
-    Raises:
-        DataError: If `raw` holds other files.
-    """
+    """Write the raw images of a simulated dataset to `raw`, unless they are there already, or others are."""
     header = {"dataset": dataset, "seed": seed, "code": code_checksum()}
     header |= {key: getattr(parameters, key) for key in ("scenes", "size", "looks")}
     done = raw / "simulation.json"

@@ -18,9 +18,7 @@ MASKS = "JPEGImages_PSeg_GT_Mask"
 class Parameters(RemovalParameters):
     """SSDD's parameters."""
 
-    drop_duplicates: bool = Field(
-        default=False, description="of identical images keep one, of the test split first"
-    )
+    drop_duplicates: bool = Field(default=False, description="keep one of images that are identical")
 
 
 def items(raw: Path, parameters: Parameters) -> tuple[list[Item], Report]:

@@ -27,13 +27,8 @@ class System:
     noise: float = 0.01  # noise power; clutter is near 1
 
 
-@dataclass(frozen=True)
-class Scatterers:
-    """Point scatterers: pixel coordinates and amplitudes (power 1 is the clutter of one pixel)."""
-
-    row: Float[np.ndarray, " point"]
-    column: Float[np.ndarray, " point"]
-    amplitude: Float[np.ndarray, " point"]
+#: Point scatterers: pixel coordinates and amplitudes (power 1 is the clutter of one pixel).
+Scatterers = Float[np.ndarray, "row_column_amplitude point"]
 
 
 def gaussian_field(
@@ -57,9 +52,8 @@ def transfer_function(shape: tuple[int, int], system: System) -> Float[np.ndarra
     sides = []
     for n in shape:
         band = 2 * int(n / system.oversampling / 2) + 1
-        weight = (
-            np.ones(band) if system.sidelobe is None else windows.taylor(band, nbar=4, sll=system.sidelobe)
-        )
+        sll = system.sidelobe
+        weight = np.ones(band) if sll is None else windows.taylor(band, nbar=4, sll=sll)
         side = np.zeros(n)
         side[: band // 2 + 1] = weight[band // 2 :]
         side[-(band // 2) :] = weight[: band // 2]
@@ -91,15 +85,12 @@ def _circular(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def _add(field: np.ndarray, points: Scatterers, rng: np.random.Generator) -> None:
-    value = points.amplitude * np.exp(2j * np.pi * rng.random(len(points.amplitude)))
-    top, left = np.floor(points.row).astype(int), np.floor(points.column).astype(int)
-    down, right = points.row - top, points.column - left
+    row, column, amplitude = points
+    value = amplitude * np.exp(2j * np.pi * rng.random(len(amplitude)))
+    top, left = np.floor(row).astype(int), np.floor(column).astype(int)
+    down, right = row - top, column - left
     for dr, wr in ((0, 1 - down), (1, down)):
         for dc, wc in ((0, 1 - right), (1, right)):
-            inside = (
-                (top + dr >= 0)
-                & (top + dr < field.shape[0])
-                & (left + dc >= 0)
-                & (left + dc < field.shape[1])
-            )
-            np.add.at(field, (top[inside] + dr, left[inside] + dc), (value * wr * wc)[inside])
+            row, column = top + dr, left + dc
+            inside = (row >= 0) & (row < field.shape[0]) & (column >= 0) & (column < field.shape[1])
+            np.add.at(field, (row[inside], column[inside]), (value * wr * wc)[inside])

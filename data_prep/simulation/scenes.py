@@ -15,6 +15,7 @@ from data_prep.images import Grey, Mask
 from data_prep.simulation.sar import Scatterers, System, gamma_texture, gaussian_field, intensity
 
 MARGIN = 24  # px simulated around the image: the FFT is periodic, the image is not
+NOTHING = np.empty((3, 0))  # no scatterers
 
 
 class Scene(NamedTuple):
@@ -50,7 +51,7 @@ def vehicle(size: int, looks: int, split: str, targets: bool, rng: np.random.Gen
     category = sorted(VEHICLES)[rng.integers(len(VEHICLES))]
     tangent = np.tan(np.deg2rad(17 if split == "train" else 15))
     ground = np.exp(0.12 * gaussian_field(shape, 14, rng)) * gamma_texture(shape, rng.uniform(3, 8), 1.2, rng)
-    mask, shadow, points = np.zeros(shape, bool), np.zeros(shape, bool), _no_points()
+    mask, shadow, points = np.zeros(shape, bool), np.zeros(shape, bool), NOTHING
     if targets:
         height = _vehicle_height(shape, VEHICLES[category], rng.uniform(0, 2 * np.pi), rng)
         ray = np.zeros(shape)  # height of the lowest visible ray over each pixel, from the near edge outward
@@ -93,32 +94,27 @@ def _vehicle_points(
     chosen_walls = walls[rng.random(len(walls)) < 0.9]
     chosen_roofs = roofs[rng.random(len(roofs)) < 0.13]
     corners = walls[rng.integers(len(walls), size=rng.integers(2, 6))]
-    amplitude = np.concatenate(
-        [
-            rng.gamma(1.2, 12.0, len(chosen_walls)),
-            rng.gamma(0.8, 8.0, len(chosen_roofs)),
-            rng.uniform(30, 80, len(corners)),
-        ]
-    )
+    strengths = [rng.gamma(1.2, 12.0, len(chosen_walls)), rng.gamma(0.8, 8.0, len(chosen_roofs))]
+    amplitude = np.concatenate([*strengths, rng.uniform(30, 80, len(corners))])
     cells = np.concatenate([chosen_walls, chosen_roofs, corners])
     # A wall's return sits between its foot (double bounce) and its top; a roof's at its own height.
     up = np.where(np.arange(len(cells)) < len(chosen_walls), rng.random(len(cells)), 1.0)
     row = cells[:, 0] + up * height[cells[:, 0], cells[:, 1]] * tangent / PIXEL
     jitter = rng.uniform(-0.5, 0.5, (2, len(cells)))
-    return Scatterers(row + jitter[0], cells[:, 1] + jitter[1], strength * amplitude)
+    return np.stack([row + jitter[0], cells[:, 1] + jitter[1], strength * amplitude])
 
 
 def sea(size: int, looks: int, split: str, targets: bool, rng: np.random.Generator) -> Scene:
     """Ships on an open sea with swell and wind streaks."""
     shape = (size + 2 * MARGIN,) * 2
     water = _sea_clutter(shape, rng)
-    mask, points = np.zeros(shape, bool), _no_points()
+    mask, points = np.zeros(shape, bool), NOTHING
     if targets:
         for _ in range(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])):
             centre = MARGIN + rng.uniform(0.12, 0.88, 2) * size
             hull, more = _ship(shape, centre, rng.uniform(0, np.pi), rng.uniform(7, 30), rng)
             if not (ndimage.binary_dilation(hull, iterations=6) & mask).any():
-                mask, points = mask | hull, _join(points, more)
+                mask, points = mask | hull, np.hstack([points, more])
     weight = None if rng.random() < 0.4 else 25.0
     system = System(rng.uniform(1.4, 2.2), weight, looks, noise=rng.uniform(0.05, 0.3))
     return Scene(_grey(intensity(water, points, system, rng), rng.uniform(14, 42)), _crop(mask), "ship")
@@ -131,22 +127,15 @@ def _sea_clutter(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray
     swell = np.zeros(shape)
     for _ in range(12):
         angle, length = heading + rng.normal(0, 0.2), wavelength * np.exp(rng.normal(0, 0.15))
-        swell += np.cos(
-            2 * np.pi * (row * np.sin(angle) + column * np.cos(angle)) / length + rng.uniform(0, 2 * np.pi)
-        )
-    streaks = ndimage.rotate(
-        gaussian_field((2 * shape[0],) * 2, (2.5, 40), rng), rng.uniform(0, 180), reshape=False
-    )
+        across = row * np.sin(angle) + column * np.cos(angle)
+        swell += np.cos(2 * np.pi * across / length + rng.uniform(0, 2 * np.pi))
+    wide = gaussian_field((2 * shape[0],) * 2, (2.5, 40), rng)
+    streaks = ndimage.rotate(wide, rng.uniform(0, 180), reshape=False)
     top = shape[0] // 2
     streaks = streaks[top : top + shape[0], top : top + shape[1]]
-    tilt = np.exp(
-        rng.uniform(0.05, 0.3) * swell / np.sqrt(6) + rng.uniform(0.05, 0.3) * streaks / streaks.std()
-    )
-    return (
-        tilt
-        * np.exp(0.12 * gaussian_field(shape, 30, rng))
-        * gamma_texture(shape, rng.uniform(2.5, 12), 1.5, rng)
-    )
+    tilt = rng.uniform(0.05, 0.3) * swell / np.sqrt(6) + rng.uniform(0.05, 0.3) * streaks / streaks.std()
+    slow = np.exp(tilt) * np.exp(0.12 * gaussian_field(shape, 30, rng))
+    return slow * gamma_texture(shape, rng.uniform(2.5, 12), 1.5, rng)
 
 
 def _ship(
@@ -161,17 +150,15 @@ def _ship(
     hull = (np.abs(along) <= length / 2) & (np.abs(across) <= np.maximum(width / 2 * taper, 0.6))
     count = int(rng.uniform(0.25, 0.5) * length * width) + 5
     house = rng.uniform(-0.4, -0.25) if rng.random() < 0.7 else rng.uniform(0.1, 0.3)
-    u = (
-        np.where(rng.random(count) < 0.35, rng.normal(house, 0.05, count), rng.uniform(-0.48, 0.46, count))
-        * length
-    )
+    at_house = rng.random(count) < 0.35
+    u = np.where(at_house, rng.normal(house, 0.05, count), rng.uniform(-0.48, 0.46, count)) * length
     v = rng.uniform(-0.45, 0.45, count) * width * np.clip((length / 2 - u) / (0.3 * length), 0.2, 1)
     strength = rng.choice([1.0, 0.55, 0.3], p=[0.55, 0.25, 0.2])
     amplitude = strength * rng.gamma(1.3, 12.0, count)
     amplitude[rng.integers(count, size=rng.integers(1, 4))] *= 3
     rows = centre[0] + u * np.sin(heading) - v * np.cos(heading)
     columns = centre[1] + u * np.cos(heading) + v * np.sin(heading)
-    return hull, Scatterers(rows, columns, amplitude)
+    return hull, np.stack([rows, columns, amplitude])
 
 
 def harbour(size: int, looks: int, split: str, targets: bool, rng: np.random.Generator) -> Scene:
@@ -184,22 +171,18 @@ def harbour(size: int, looks: int, split: str, targets: bool, rng: np.random.Gen
     land = inland > 0
     for start in np.arange(-size, size, rng.uniform(34, 60)) + rng.uniform(0, 30):
         if rng.random() < 0.7:
-            land |= (
-                (np.abs(along - start) < rng.uniform(3, 6)) & (inland > -rng.uniform(18, 45)) & (inland <= 0)
-            )
+            pier = (np.abs(along - start) < rng.uniform(3, 6)) & (inland > -rng.uniform(18, 45))
+            land |= pier & (inland <= 0)
     water = 0.12 * np.exp(0.15 * gaussian_field(shape, 20, rng)) * gamma_texture(shape, 8, 1.5, rng)
-    soil = (
-        rng.uniform(0.7, 1.3)
-        * np.exp(0.35 * gaussian_field(shape, 9, rng))
-        * gamma_texture(shape, 2.5, 1.2, rng)
-    )
+    soil = rng.uniform(0.7, 1.3) * np.exp(0.35 * gaussian_field(shape, 9, rng))
+    soil = soil * gamma_texture(shape, 2.5, 1.2, rng)
     for offset in rng.uniform(10, 70, rng.integers(1, 4)):  # roads, parallel to the quay and across
         soil[np.abs(inland - offset) < 1.3] *= 0.15
         soil[(np.abs(along - 2.5 * (offset - 40)) < 1.3) & (inland > 4)] *= 0.15
     ground, points = np.where(land, soil, water), _buildings(along, inland, rng)
     quay = np.argwhere(land & ~ndimage.binary_erosion(land))
     quay = quay[rng.random(len(quay)) < 0.12]  # bollards, cranes, fenders
-    points = _join(points, _at(quay, rng.gamma(1.0, 2.5, len(quay))))
+    points = np.hstack([points, [*quay.T, rng.gamma(1.0, 2.5, len(quay))]])
     mask = np.zeros(shape, bool)
     if targets:
         mask, points = _moored(land, mask, points, turn, size, rng)
@@ -209,14 +192,14 @@ def harbour(size: int, looks: int, split: str, targets: bool, rng: np.random.Gen
 
 def _buildings(along: np.ndarray, inland: np.ndarray, rng: np.random.Generator) -> Scatterers:
     """Buildings on land: rows of strong scatterers along their walls (dihedrals with the street)."""
-    points = _no_points()
+    points = NOTHING
     for _ in range(rng.integers(4, 12)):
         a, b = rng.uniform(-70, 70), rng.uniform(12, 90)
         inside = (np.abs(along - a) < rng.uniform(3, 8)) & (np.abs(inland - b) < rng.uniform(2, 5))
         wall = np.argwhere(inside & ~ndimage.binary_erosion(inside))
         wall = wall[rng.random(len(wall)) < 0.5]
         strength = rng.uniform(2, 6)
-        points = _join(points, _at(wall, rng.gamma(1.2, strength, len(wall))))
+        points = np.hstack([points, [*wall.T, rng.gamma(1.2, strength, len(wall))]])
     return points
 
 
@@ -231,7 +214,7 @@ def _moored(
         heading = turn + np.pi / 2 + rng.choice([0, np.pi]) if moored else rng.uniform(0, 2 * np.pi)
         hull, more = _ship(land.shape, centre, heading, rng.uniform(9, 26), rng)
         if not (ndimage.binary_dilation(hull) & (land | ndimage.binary_dilation(mask, iterations=3))).any():
-            mask, points, wanted = mask | hull, _join(points, more), wanted - 1
+            mask, points, wanted = mask | hull, np.hstack([points, more]), wanted - 1
         if wanted == 0:
             break
     return mask, points
@@ -247,25 +230,10 @@ def _crop(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
-def _at(cells: np.ndarray, amplitude: np.ndarray) -> Scatterers:
-    """Scatterers on pixels [point, (row, column)]."""
-    return Scatterers(cells[:, 0].astype(float), cells[:, 1].astype(float), amplitude)
-
-
-def _no_points() -> Scatterers:
-    return Scatterers(np.empty(0), np.empty(0), np.empty(0))
-
-
-def _join(a: Scatterers, b: Scatterers) -> Scatterers:
-    return Scatterers(
-        *(np.concatenate(pair) for pair in zip(vars(a).values(), vars(b).values(), strict=True))
-    )
-
-
 def _draw(points: Scatterers, shape: tuple[int, int]) -> Mask:
     """Pixels within 1 px of a scatterer."""
     mask = np.zeros(shape, bool)
-    mask[np.rint(points.row).astype(int), np.rint(points.column).astype(int)] = True
+    mask[tuple(np.rint(points[:2]).astype(int))] = True
     return ndimage.binary_closing(ndimage.binary_dilation(mask), iterations=2)
 
 

@@ -78,7 +78,7 @@ BAD = [
             "layers": ["layer2"],
             "pre_processor": PadimAce.configure_pre_processor((24, 32)),
         },
-        "images: expected 16 patches or more for a lace signature, found 3 x 4; give larger images",
+        "images: expected 16 patches or more, found 12; give larger images",
     ),
     ({"signature_images": "nowhere"}, "nowhere: expected a folder of images, found none; check the path"),
     (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small import data, engine, model
 
-from padim_ace.anomalib.processing import AcePostProcessor
+from padim_ace.anomalib.model import AcePostProcessor
 
 
 @pytest.mark.parametrize("threshold", [-0.9, 0.0, 0.4, 0.6, 1.0, torch.nan])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_prep import DataError, prepare, read_manifest
 from data_prep.datasets import folder
-from data_prep.images import read_image, read_mask, read_values
+from data_prep.images import read_mask, read_values
 
 RAMP = (np.arange(48).reshape(6, 8) * 5 + 1).astype(np.uint8)
 
@@ -77,9 +77,10 @@ def test_every_kind_reads_as_the_same_grey_image(tmp_path, name, image):
 def test_colour_becomes_luminance_and_palettes_their_grey(tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     path = save(tmp_path / "c.png", colours)
-    np.testing.assert_allclose(read_image(path), np.asarray(Image.fromarray(colours).convert("L")), atol=1)
+    grey = np.asarray(Image.fromarray(colours).convert("L"))
+    np.testing.assert_allclose(read_values(path)[0], grey, atol=1)
     Image.fromarray(RAMP).convert("P").save(tmp_path / "p.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "p.png"), RAMP)
+    np.testing.assert_array_equal(read_values(tmp_path / "p.png")[0], RAMP)
 
 
 def test_masks_of_ones_of_colours_and_of_palettes(tmp_path):
@@ -106,7 +107,7 @@ def test_16_bit_levels_are_scaled_by_one_white_for_all(tmp_path):
         np.testing.assert_array_equal(cv2.imread(str(deep_out / name)), cv2.imread(str(flat_out / name)))
     found = folder.items(tmp_path / "deep", folder.Parameters())[1]["white"]
     levels = [
-        np.percentile(read_image(path), 99.9) for path in sorted((tmp_path / "deep").glob("[na]*/*.png"))
+        np.percentile(read_values(path)[0], 99.9) for path in sorted((tmp_path / "deep").glob("[na]*/*.png"))
     ]
     assert found == np.median(levels)
 

@@ -10,7 +10,7 @@ from data_prep import prepare, read_manifest
 from data_prep.images import read_grey8
 from data_prep.simulation import sar, scenes
 
-NOTHING = sar.Scatterers(np.empty(0), np.empty(0), np.empty(0))
+NOTHING = np.empty((3, 0))
 
 
 def clutter(looks=1, order=None, seed=0, size=256):
@@ -53,7 +53,7 @@ def test_textured_clutter_has_the_moments_of_a_k_distribution():
 
 
 def test_a_point_target_has_the_sidelobes_of_its_window():
-    point = sar.Scatterers(np.array([128.0]), np.array([128.0]), np.array([1000.0]))
+    point = np.array([[128.0], [128.0], [1000.0]])
     for sidelobe, level in ((None, -13.3), (35.0, -35.0)):
         system = sar.System(1.5, sidelobe, 1, noise=0.0)
         power = sar.intensity(np.zeros((256, 256)), point, system, np.random.default_rng(0))

@@ -156,7 +156,7 @@ def test_errors(dataset, tmp_path):
     with pytest.raises(DataError, match=f"{path}: expected a file of the manifest"):
         PreparedDataset.open(dataset.root)
     dataset.manifest.loc[dataset.anomalous, "mask"] = ""
-    assert not dataset.has_masks
+    assert "pixel" not in dataset.levels
     with pytest.raises(DataError, match="expected a mask"):
         dataset.mask(int(np.flatnonzero(dataset.anomalous)[0]), (8, 8))
     dataset.manifest["split"] = "train"

@@ -16,8 +16,7 @@ from padim_ace.detect.detector import PADIM, RECOMMENDED, Detector
 from padim_ace.experiment import embeddings, results
 from padim_ace.experiment import experiment as experiment_module
 from padim_ace.experiment.dataset import PreparedDataset
-from padim_ace.experiment.examples import write_examples
-from padim_ace.experiment.experiment import Experiment, Settings
+from padim_ace.experiment.experiment import Experiment, Settings, write_examples
 from padim_ace.paper.detectors import EXAMPLES, LOGISTIC, PADIM_ACE, TABLES, without_masks
 from padim_ace.paper.published_code import CONVENTIONS
 

@@ -90,7 +90,7 @@ def test_two_rows_with_one_key_are_refused(tmp_path):
 
 def test_a_wrong_header_is_refused(tmp_path):
     (tmp_path / "scores.csv").write_text("dataset,value\nssdd,0.5\n")
-    with pytest.raises(DataError, match="expected the header"):
+    with pytest.raises(DataError, match="expected the columns"):
         results.read_scores(tmp_path / "scores.csv")
     with pytest.raises(DataError, match="no file"):
         results.read_scores(tmp_path / "none.csv")

@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes.scores import rows
-from sklearn.metrics import roc_auc_score
 from test_html_tables import Read
 
 from padim_ace.detect.detector import PADIM, Detector
@@ -67,14 +66,8 @@ def test_a_list_leaves_out_what_was_not_run():
     ]
 
 
-def test_the_whitening_figure_tells_the_auroc_of_the_cosines():
-    clouds, signature, covariance = deviations.simulated_features()
-    figure, alt = deviations.whitening_figure()
-    values, vectors = np.linalg.eigh(covariance)
-    for exponent in (0, -0.5, 0.5):
-        matrix = vectors @ np.diag(values**exponent) @ vectors.T
-        points, s = np.concatenate(clouds) @ matrix, signature @ matrix
-        cosine = points @ s / np.linalg.norm(points, axis=1) / np.linalg.norm(s)
-        expected = roc_auc_score(np.repeat([0, 1], [len(cloud) for cloud in clouds]), cosine)
-        assert f"{100 * expected:.0f} %" in alt
-    assert svg(figure, alt).startswith("<svg role=")
+def test_the_figure_of_the_fill_says_what_is_seen():
+    filled = np.zeros((20, 20), bool)
+    filled[5:10, 5:10] = True
+    figure, alt = deviations.fill_figure(np.zeros((20, 20), np.uint8), filled, np.where(filled, 0.25, 0.75))
+    assert svg(figure, alt).startswith("<svg role=") and "0.25 on average" in alt and "0.75 outside" in alt

@@ -1,7 +1,5 @@
 """Exports that predict what the Engine does: a resize that every format has, and float32 where it matters."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

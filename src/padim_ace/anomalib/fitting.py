@@ -1,7 +1,5 @@
 """How ``PadimAce`` is fitted by Lightning: one pass over the normal images, then the signature images."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,11 +51,10 @@ class OnePassFit(MemoryBankMixin):
         self.model.begin()
         self._is_fitted = torch.tensor([False], device=self.device)
         loader, validation = self.trainer.train_dataloader, self.trainer.val_dataloaders
+        self._to_see = sys.maxsize
         if isinstance(sampler := loader.sampler, DistributedSampler):
             # it repeats some images so that all ranks have equally many; those are at the end
             self._to_see = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
-        else:
-            self._to_see = sys.maxsize
         if not self.model.detector.has_signature:
             return
         datamodule = getattr(self.trainer, "datamodule", None)

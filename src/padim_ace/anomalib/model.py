@@ -1,7 +1,5 @@
 """``PadimAce``: PaDiM-ACE as a model of anomalib, for its Engine, command line, exports and inferencers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +15,12 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Normalize, Resize
 
 from padim_ace.anomalib.export import ExactExport
 from padim_ace.anomalib.fitting import OnePassFit
-from padim_ace.anomalib.processing import AcePostProcessor
 from padim_ace.anomalib.signature_images import SignatureFolder
 from padim_ace.detect.backbones import load_backbone
 from padim_ace.detect.detector import RECOMMENDED, UNSUPERVISED, Detector
@@ -32,9 +29,45 @@ from padim_ace.detect.registry import STATISTICS, expect_one_of
 
 PRESETS = {"paper": Detector(), "recommended": RECOMMENDED, "unsupervised": UNSUPERVISED}
 """Where the arguments that make a detector have their defaults from."""
+MARGIN = 0.05  #: The part of [0, 1], at each end, for scores beyond those of the validation images
 
 # get_model and anomalib's pipelines take class paths of these modules only
 ALLOWED_MODULES.update(("padim_ace", "padim_ace.anomalib", __name__))
+
+
+class AcePostProcessor(PostProcessor):
+    r"""Brings scores from [-1, 1] to anomalib's [0, 1], in which 0.5 is the threshold.
+
+    Straight lines lead from -1 to 0, from validation's smallest score to 0.05, from the threshold to 0.5,
+    from validation's largest score to 0.95 and from 1 to 1; where scores are not bounded, twice the smallest
+    and the largest stand for -1 and 1. Without a threshold it is 0; a smallest or largest score that is
+    unknown, or not on its side of the threshold, is -1 or 1.
+
+    anomalib's own post-processor clamps what lies beyond the scores of validation: scores tie, and AUROC
+    changes. This one is strictly increasing, and so changes no ranking.
+
+    The bounds have to be [0, 1]: anomalib's AUROC takes any batch with a score outside for logits, and ranks
+    their sigmoids among the plain scores of other batches; its visualizer wraps negative values around.
+    """
+
+    @staticmethod
+    def _normalize(
+        preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor
+    ) -> Tensor | None:
+        if preds is None:
+            return None
+        middle = torch.where(torch.isnan(threshold), 0, threshold)
+        low = torch.where(norm_min < middle, norm_min, -1)  # no comparison with NaN is true
+        high = torch.where(norm_max > middle, norm_max, 1)
+
+        def along(start: Tensor | float, end: Tensor | float) -> Tensor:  # 0 before start, 1 after end
+            length = torch.as_tensor(end - start).clamp_min(1e-6)
+            return ((preds - start) / length).clamp(0, 1)
+
+        outer = along(torch.where(low < -1, 2 * low, -1), low) + along(
+            high, torch.where(high > 1, 2 * high, 1)
+        )
+        return MARGIN * outer + (0.5 - MARGIN) * (along(low, middle) + along(middle, high))
 
 
 class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
@@ -50,7 +83,7 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
 
     ``model.model(images)`` gives the statistic itself. The default post-processor brings it to
     anomalib's [0, 1], in which 0.5 is the threshold found in validation
-    (:class:`padim_ace.anomalib.processing.AcePostProcessor`).
+    (:class:`padim_ace.anomalib.model.AcePostProcessor`).
 
     Once this class is imported, anomalib finds it by name: ``get_model("PadimAce")``, or the class path
     ``padim_ace.PadimAce`` in files for its pipelines and on its command line.
@@ -97,7 +130,7 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             n_features: how many of the stages' channels to keep, by default 100.
             pre_processor: by default resizes to 256 x 256 (:meth:`configure_pre_processor` makes one for
                 another size). The model normalises as its backbone wants it, unless the pre-processor does.
-            post_processor: by default :class:`padim_ace.anomalib.processing.AcePostProcessor`.
+            post_processor: by default :class:`padim_ace.anomalib.model.AcePostProcessor`.
             evaluator: by default anomalib's image and pixel AUROC and F1.
             visualizer: by default anomalib's.
             preset: ``paper`` (``ace``, ``patch``, ``full``, ``mean``, ``network``, 4), ``recommended``
@@ -131,14 +164,8 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             ValueError: for a value that is not allowed; it says which are.
             padim_ace.detect.backbones.WeightsError: if no weights of the backbone are at hand.
         """
-        chosen = {
-            "statistic": statistic,
-            "background": background,
-            "covariance": covariance,
-            "signature": signature,
-            "channels": channels,
-            "smoothing": smoothing,
-        }
+        chosen: dict[str, Any] = {"statistic": statistic, "background": background, "covariance": covariance}
+        chosen |= {"signature": signature, "channels": channels, "smoothing": smoothing}
         detector = _detector(preset, {name: value for name, value in chosen.items() if value is not None})
         source = _source(signature_images, signature_masks, detector)
         # what loggers and checkpoints keep of the arguments has to be plain data
@@ -200,7 +227,7 @@ class PadimAce(OnePassFit, ExactExport, AnomalibModule):  # type: ignore[misc]
             datamodule.setup()
 
     @classmethod
-    def load_from_checkpoint(cls, *args, **kwargs) -> PadimAce:  # type: ignore[override]
+    def load_from_checkpoint(cls, *args, **kwargs) -> "PadimAce":  # type: ignore[override]
         """As anomalib's, with neither the backbone's weights nor the signature images at hand."""
         fitted = {"pre_trained": False, "signature_images": None, "signature_masks": None}
         return super().load_from_checkpoint(*args, **fitted | kwargs)  # type: ignore[return-value]

@@ -1,9 +1,8 @@
 """Where ``PadimAce`` finds anomalous images for its target signature."""
 
-from __future__ import annotations
-
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +29,9 @@ class SignatureFolder(Dataset):
     augmentations: Any = None  #: What the validation images are put through before they are pre-processed
 
     def __init__(self, images: str | Path, masks: str | Path | None = None) -> None:
-        """List the files.
-
-        Raises:
-            ValueError: if there is no image, or one does not have exactly one mask.
-        """
+        """List the files; a ValueError if there is no image, or one does not have exactly one mask."""
         self.paths = _images_in(images)
-        self.masks: list[Path] | None = None
-        if masks is not None:
-            self.masks = _paired(self.paths, Path(images), Path(masks))
+        self.masks = None if masks is None else _paired(self.paths, Path(images), Path(masks))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,13 +53,13 @@ def _images_in(folder: str | Path) -> list[Path]:
 
 def _paired(images: list[Path], root: Path, masks: Path) -> list[Path]:
     """The mask of each image, by its path in the folder."""
-    by_stem: dict[Path, list[Path]] = {}
+    by_stem = defaultdict(list)
     for mask in _images_in(masks):
         stem = mask.relative_to(masks).with_suffix("")
-        by_stem.setdefault(stem.with_name(stem.name.removesuffix("_mask")), []).append(mask)
+        by_stem[stem.with_name(stem.name.removesuffix("_mask"))].append(mask)
     stems = [image.relative_to(root).with_suffix("") for image in images]
     for stem in stems:
-        found, sharing = by_stem.get(stem, []), stems.count(stem)
+        found, sharing = by_stem[stem], stems.count(stem)
         if len(found) != 1 or sharing > 1:
             names = ", ".join(str(mask.relative_to(masks)) for mask in found) or "none"
             one = f"one mask {stem}.* or {stem}_mask.* for one image"
@@ -118,11 +111,7 @@ class SignatureImages:
             warnings.warn(f"{message}; the threshold will be too high", stacklevel=2)
 
     def refuse_tested(self, dataset: Any) -> None:
-        """Stop, or warn where the user named them, if some are of the test set.
-
-        Raises:
-            ValueError: if some are, and the user did not name them.
-        """
+        """Raise a ValueError, or warn where the user named them, if some are of the test set."""
         if shared := self._shared(dataset):
             message = f"signature images: expected none of the test set, found {shared}"
             if not self.asked:
@@ -137,10 +126,8 @@ class SignatureImages:
 def choose(source: Any, training: Any, validation: Any) -> SignatureImages:
     """The anomalous images of ``source`` or, if it is None, of the training or else the validation set.
 
-    Of the validation set every second one is taken: the others are left to set the threshold.
-
-    Raises:
-        ValueError: if there are none, or only synthetic ones.
+    Of the validation set every second one is taken: the others are left to set the threshold. If there are
+    none, or only synthetic ones, it is a ValueError.
     """
     sets = {"the training set": training, "the validation set": validation}
     if source is not None:

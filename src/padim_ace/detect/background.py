@@ -6,8 +6,6 @@ Two ways to tie places together, all from the same moments:
 - ``shared``: one mean and one covariance for all places.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -15,18 +13,11 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from padim_ace.detect.pyramid import (
-    BlockRows,
-    Embedding,
-    add_products,
-    empty_products,
-    inverse_cholesky,
-    narrow,
-)
+from padim_ace.detect import pyramid
+from padim_ace.detect.pyramid import BlockRows, Embedding
 from padim_ace.detect.registry import BACKGROUNDS, expect_one_of
 
-REGULARISATION = 0.01
-"""Added to each variance, as PaDiM does; it keeps a covariance of few images invertible."""
+REGULARISATION = 0.01  #: Added to each variance, as PaDiM does: few images, too, have an inverse
 
 Means = list[Float[Tensor, "_place _feature"]]
 
@@ -52,13 +43,14 @@ class Moments:
         if not self.count:
             self._origin = [stage.mean(1) for stage in embedding]
             self._total = [torch.zeros_like(stage, dtype=torch.float64) for stage in self._origin]
-            self._products = empty_products(embedding)
+            self._products = pyramid.empty_products(embedding)
         embedding = centre(embedding, self._origin)
-        if not _multiplies_exactly(embedding[0].device):
+        exact = embedding[0].device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        if not exact or torch.is_autocast_enabled("cpu"):  # products of float32 would lose some of its bits
             embedding = [stage.double() for stage in embedding]
         for total, stage in zip(self._total, embedding, strict=True):
             total.add_(stage.sum(1, dtype=torch.float64))
-        add_products(self._products, embedding)
+        pyramid.add_products(self._products, embedding)
         self.count += images
 
     def mean(self) -> Means:
@@ -70,7 +62,7 @@ class Moments:
         """``Σ (x - mean)(x - mean)ᵀ`` at every place, in float64."""
         self._require(1)
         rows = self._products.map(torch.clone)
-        add_products(rows, [total.unsqueeze(1) for total in self._total], alpha=-1 / self.count)
+        pyramid.add_products(rows, [total.unsqueeze(1) for total in self._total], alpha=-1 / self.count)
         return rows
 
     def all_reduce(self) -> None:
@@ -78,10 +70,10 @@ class Moments:
         self._require(1)
         # sums of other ranks are around other origins: all are brought to zero, in float64
         mean, self._products = self.mean(), self.scatter()
-        add_products(self._products, [m.unsqueeze(1) for m in mean], alpha=self.count)
+        pyramid.add_products(self._products, [m.unsqueeze(1) for m in mean], alpha=self.count)
         self._origin, self._total = [torch.zeros_like(m) for m in mean], [m * self.count for m in mean]
         count = torch.tensor(self.count, device=self._total[0].device)
-        for part in (count, *self._total, *self._products.tensors()):
+        for part in (count, *self._total, *self._products.own, *self._products.cross):
             dist.all_reduce(part)
         self.count = int(count)
 
@@ -92,22 +84,14 @@ class Moments:
 
     def state(self) -> dict:
         """What a checkpoint stores; :meth:`from_state` takes it back."""
-        products = {"cross": self._products.cross, "own": self._products.own}
-        return {"count": self.count, "origin": self._origin, "total": self._total, "products": products}
+        return vars(self) | {"_products": vars(self._products)}
 
     @classmethod
-    def from_state(cls, state: dict) -> Moments:
+    def from_state(cls, state: dict) -> "Moments":
         """Moments from :meth:`state`."""
         moments = cls()
-        moments.count, moments._origin, moments._total = state["count"], state["origin"], state["total"]
-        moments._products = BlockRows(**state["products"])
+        vars(moments).update(state, _products=BlockRows(**state["_products"]))
         return moments
-
-
-def _multiplies_exactly(device: torch.device) -> bool:
-    """Whether products of float32 have all its bits: a GPU, autocast or a setting may take fewer."""
-    full = device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-    return full and not torch.is_autocast_enabled("cpu")
 
 
 def centre(embedding: Embedding, mean: Means) -> Embedding:
@@ -130,11 +114,15 @@ class Background:
 
     def narrow(self, embedding: Embedding) -> Embedding:
         """The features that it is of."""
-        return narrow(embedding, self.kept)
+        return pyramid.narrow(embedding, self.kept)
 
     def centre(self, embedding: Embedding) -> Embedding:
         """``x - μ``."""
         return centre(embedding, self.mean)
+
+    def whiten(self, embedding: Embedding) -> Embedding:
+        """``W (x - μ)`` of the features that it is of."""
+        return pyramid.lower_product(self.whitening, self.centre(self.narrow(embedding)))
 
     def variances(self) -> Means:
         """The diagonal of the covariance, at each stage."""
@@ -162,32 +150,29 @@ def fit_background(
     """The background that ``moments`` describe, factored in float64 and stored as ``dtype``.
 
     Args:
-        moments: of at least two normal images.
+        moments: of at least two normal images, or it is a ValueError.
         kind: ``patch`` or ``shared`` (see the module).
         kept: which features of the finest stage it is of; all, if None.
         regularisation: added to each variance.
         dtype: of the result.
-
-    Raises:
-        ValueError: for fewer than two images, or an unknown kind.
     """
     expect_one_of("background", kind, BACKGROUNDS)
     moments._require(2)
     mean, scatter = moments.mean(), moments.scatter()
     if kept is not None:
-        mean, scatter = narrow(mean, kept), scatter.narrow(kept)
+        mean, scatter = pyramid.narrow(mean, kept), scatter.narrow(kept)
     samples, factor = moments.count, 1 / (moments.count - 1)
     if kind == "shared":
         places = mean[-1].shape[0]
         samples *= places
         shared = [m.mean(0, keepdim=True) for m in mean]
         between = [(m - s).unsqueeze(1) for m, s in zip(mean, shared, strict=True)]
-        add_products(scatter, between, alpha=moments.count)
+        pyramid.add_products(scatter, between, alpha=moments.count)
         mean, scatter, factor = shared, _average_place(scatter), places / (samples - 1)
     covariance = scatter.map(lambda block: block.mul_(factor))
     for own in covariance.own:
         own.diagonal(dim1=-2, dim2=-1).add_(regularisation)
     covariance, whitening = (
-        rows.map(lambda block: block.to(dtype)) for rows in (covariance, inverse_cholesky(covariance))
+        rows.map(lambda block: block.to(dtype)) for rows in (covariance, pyramid.inverse_cholesky(covariance))
     )
     return Background([m.to(dtype) for m in mean], covariance, whitening, samples, kept)

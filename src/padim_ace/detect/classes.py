@@ -7,8 +7,6 @@ class would take all. A patch is of the class with the largest score, an image o
 mean score over its candidates. Whether there is a target at all is not asked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -24,13 +22,10 @@ ClassScores = Float[Tensor, "place image class"]
 def class_signatures(
     targets: Bags, names: Sequence[str], clutter: Bags, samples: int
 ) -> tuple[Float[Tensor, "class feature"], Float[Tensor, " class"]]:
-    """The signatures of the classes, of unit length in the order of their names, and offsets, in float64.
+    """Signatures of unit length, in the order of the classes' names, and offsets, in float64.
 
-    Args:
-        targets: candidates of the anomalous images.
-        names: the class of each.
-        clutter: candidates of normal images.
-        samples: embeddings that the background was estimated from.
+    ``names`` are the classes of the anomalous images whose candidates are ``targets``, ``clutter`` those of
+    normal images, ``samples`` the embeddings behind the background.
     """
     found = []
     for known in sorted(set(names)):

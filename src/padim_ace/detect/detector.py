@@ -1,17 +1,9 @@
 """What a detector is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from padim_ace.detect.registry import (
-    BACKGROUNDS,
-    CHANNELS,
-    COVARIANCES,
-    SIGNATURES,
-    STATISTICS,
-    expect_one_of,
-)
+from padim_ace.detect import registry
+from padim_ace.detect.registry import SIGNATURES, STATISTICS
 
 
 @dataclass(frozen=True)
@@ -24,27 +16,26 @@ class Detector:
         ValueError: for a word that is not registered, a number below 1, or parts that do not fit together.
     """
 
-    statistic: str = "ace"  #: A key of :data:`padim_ace.detect.registry.STATISTICS`
+    statistic: str = "ace"  #: A key of :data:`padim_ace.detect.STATISTICS`
     background: str = "patch"  #: A key of :data:`padim_ace.detect.registry.BACKGROUNDS`
     covariance: str = "full"  #: A key of :data:`padim_ace.detect.registry.COVARIANCES`
-    signature: str = "mean"  #: A key of :data:`padim_ace.detect.registry.SIGNATURES`; empty for PaDiM
+    signature: str = "mean"  #: A key of :data:`padim_ace.detect.SIGNATURES`; empty for PaDiM
     convention: str = "centred"
     """How it departs from ACE as it is defined (:mod:`padim_ace.paper.published_code`); empty for PaDiM."""
     channels: str = "network"  #: A key of :data:`padim_ace.detect.registry.CHANNELS`
-    smoothing: float = 4.0
-    """Standard deviation of the Gaussian that smooths its map, in pixels; 4 is PaDiM's."""
+    smoothing: float = 4.0  #: Standard deviation, px, of the Gaussian that smooths its map; 4 is PaDiM's
     images: int | None = None  #: How many anomalous images make the signature; all, if None
 
     def __post_init__(self) -> None:
         """Refuse what no detector has."""
         for name, known in (
             ("statistic", STATISTICS),
-            ("background", BACKGROUNDS),
-            ("covariance", COVARIANCES),
+            ("background", registry.BACKGROUNDS),
+            ("covariance", registry.COVARIANCES),
             ("signature", SIGNATURES if self.has_signature else [""]),
-            ("channels", CHANNELS),
+            ("channels", registry.CHANNELS),
         ):
-            expect_one_of(name, getattr(self, name), known)
+            registry.expect_one_of(name, getattr(self, name), known)
         if self.images is not None and self.images < 1:
             raise ValueError(f"images: expected 1 or more, found {self.images}")
         if not 0 <= self.smoothing <= 32:
@@ -82,20 +73,12 @@ class Detector:
 
     def row(self) -> dict[str, str]:
         """Its columns of ``scores.csv``."""
-        return {
-            "detector": self.statistic,
-            "background": self.background,
-            "covariance": self.covariance,
-            "signature": self.signature,
-            "convention": self.convention,
-            "channels": self.channels,
-            "smoothing": f"{self.smoothing:g}",
-        }
+        words = ("background", "covariance", "signature", "convention", "channels")
+        named = {"detector": self.statistic} | {name: getattr(self, name) for name in words}
+        return named | {"smoothing": f"{self.smoothing:g}"}
 
 
 PADIM = Detector("padim", signature="", convention="")  #: PaDiM: the distance from the background
-
-
 RECOMMENDED = Detector("tolerant", signature="lace", channels="sar", smoothing=2.0)
 """What this project recommends where there are anomalous images; labels of images are enough."""
 UNSUPERVISED = Detector("padim", signature="", convention="", channels="sar", smoothing=2.0)

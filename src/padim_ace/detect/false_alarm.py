@@ -33,8 +33,6 @@ and maps are smoothed. The threshold to use is a quantile over held-out normal i
 beside it.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -42,8 +40,7 @@ from scipy import optimize, special
 
 from padim_ace.detect.registry import expect_one_of
 
-NODES, LEFT_OUT = 128, 1e-18
-"""Of a quadrature over a beta variable: its nodes, and the chance beyond either end."""
+NODES, LEFT_OUT = 128, 1e-18  #: Of a quadrature over a beta variable: nodes, and the chance beyond either end
 
 
 def false_alarm_rate(
@@ -87,11 +84,7 @@ def false_alarm_rate(
 def false_alarm_threshold(
     statistic: str, rate: float, features: int, samples: float, pooled: bool = False
 ) -> float:
-    """The score that background exceeds with the chance ``rate``: the inverse of :func:`false_alarm_rate`.
-
-    Raises:
-        ValueError: as there, and for a rate that is not between 0 and 1.
-    """
+    """The score that background exceeds with the chance ``rate``: the inverse of :func:`false_alarm_rate`."""
     if not 0 < rate < 1:
         raise ValueError(f"false alarms: expected a rate between 0 and 1, found {rate}")
 

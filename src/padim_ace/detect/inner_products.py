@@ -8,8 +8,6 @@ A signature is an embedding whose images are signatures, or, if it does not repe
 tensor ``[place, feature, signature]`` at every place of the finest grid.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,22 +15,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from padim_ace.detect import pyramid
 from padim_ace.detect.background import Background
-from padim_ace.detect.pyramid import (
-    BlockRows,
-    Directions,
-    Embedding,
-    Energy,
-    energy,
-    fine_directions,
-    fine_product,
-    flatten,
-    lower_product,
-    project,
-    repeated_directions,
-    summed,
-    upsample,
-)
+from padim_ace.detect.pyramid import BlockRows, Directions, Embedding, Energy, project
 from padim_ace.detect.registry import COVARIANCES, expect_one_of
 
 Signatures = Embedding | Float[Tensor, "place feature signature"]
@@ -49,8 +34,8 @@ class Shape:
     def directions(self, signatures: Signatures) -> Directions:
         """Signatures in the form that ``pyramid.project`` takes."""
         if isinstance(signatures, Tensor):
-            return fine_directions(signatures, self.places, self.features)
-        return repeated_directions(signatures)
+            return pyramid.fine_directions(signatures, self.places, self.features)
+        return pyramid.repeated_directions(signatures)
 
 
 @dataclass
@@ -82,23 +67,23 @@ class Full(InnerProduct):
 
     def whiten(self, centred: Embedding) -> Embedding:
         """``W (x - μ)``."""
-        return lower_product(self.whitening, centred)
+        return pyramid.lower_product(self.whitening, centred)
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`InnerProduct`."""
         if isinstance(signatures, Tensor):
-            white = fine_product(self.whitening, signatures, symmetric=False)
+            white = pyramid.fine_product(self.whitening, signatures, symmetric=False)
             return Prepared(self.shape.directions(white), white.square().sum(1))
         return self.prepare_whitened(self.whiten(signatures))
 
     def prepare_whitened(self, white: Embedding) -> Prepared:
         """Signatures that are already white."""
-        return Prepared(repeated_directions(white), energy(white))
+        return Prepared(pyramid.repeated_directions(white), pyramid.energy(white))
 
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
         """See :class:`InnerProduct`."""
         white = self.whiten(centred)
-        return energy(white), [project(white, group.directions) for group in groups]
+        return pyramid.energy(white), [project(white, group.directions) for group in groups]
 
 
 class Weighted(InnerProduct):
@@ -142,21 +127,17 @@ class Isotropic(InnerProduct):
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`InnerProduct`."""
-        length = signatures.square().sum(1) if isinstance(signatures, Tensor) else energy(signatures)
+        length = signatures.square().sum(1) if isinstance(signatures, Tensor) else pyramid.energy(signatures)
         return Prepared(self.shape.directions(signatures), length / self.variance)
 
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:
         """See :class:`InnerProduct`."""
         projections = [project(centred, group.directions) / self.variance.unsqueeze(-1) for group in groups]
-        return energy(centred) / self.variance, projections
+        return pyramid.energy(centred) / self.variance, projections
 
 
 def inner_product(background: Background, covariance: str, shape: Shape) -> InnerProduct:
-    """The inner product that a covariance structure makes of a background.
-
-    Raises:
-        ValueError: for an unknown structure.
-    """
+    """The inner product that a covariance structure, one of :data:`COVARIANCES`, makes of a background."""
     expect_one_of("covariance", covariance, COVARIANCES)
     if covariance == "full":
         return Full(background.whitening, shape)
@@ -172,9 +153,9 @@ def mean_variance(background: Background, places: int) -> Float[Tensor, " place"
     """
     variances = background.variances()
     features = sum(stage.shape[-1] for stage in variances)
-    return upsample(summed(stage.sum(-1) for stage in variances), places) / features
+    return pyramid.upsample(pyramid.summed(stage.sum(-1) for stage in variances), places) / features
 
 
 def fine_signatures(signatures: Signatures) -> Float[Tensor, "place feature signature"]:
     """Signatures written out at every place of the finest grid."""
-    return signatures if isinstance(signatures, Tensor) else flatten(signatures).transpose(1, 2)
+    return signatures if isinstance(signatures, Tensor) else pyramid.flatten(signatures).transpose(1, 2)

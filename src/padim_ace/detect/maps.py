@@ -4,8 +4,6 @@ Bilinear upsampling and Gaussian smoothing are each linear and separable, so bot
 :math:`A_r S A_c^\top`, with one small matrix per axis.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -4,8 +4,6 @@ The statistics are the experiments' own. Here they are wired for one detector, s
 all of it and ``torch.export`` can follow it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
@@ -16,38 +14,26 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from padim_ace.detect import inner_products
 from padim_ace.detect.backbones import Backbone, load_backbone
 from padim_ace.detect.background import Background, Moments, centre, fit_background
-from padim_ace.detect.classes import class_scores, image_class
+from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.detector import Detector
-from padim_ace.detect.embedding import Embedder, FeatureSubset, kept_features
-from padim_ace.detect.inner_products import (
-    Full,
-    InnerProduct,
-    Isotropic,
-    Prepared,
-    Shape,
-    Weighted,
-    inner_product,
-)
+from padim_ace.detect.embedding import Embedder, FeatureSubset, Images, kept_features
+from padim_ace.detect.inner_products import Full, InnerProduct, Isotropic, Prepared, Shape, Weighted
 from padim_ace.detect.maps import anomaly_map, image_score, smoothing_matrix
-from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import BlockRows, Embedding, narrow
 from padim_ace.detect.registry import PRECISIONS, SIGNATURES, expect_one_of
-from padim_ace.detect.signature import CANDIDATES, MeanSignature, as_embedding
+from padim_ace.detect.signature import MeanSignature, Pool, as_embedding, require_candidates
 from padim_ace.detect.statistics import patch_scores
 
 logger = logging.getLogger(__name__)
 
 KEPT_NORMALS = 64
 """Normal images whose embeddings are kept until the end of a fit, for signatures that are learnt against
-clutter:
-only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each; a backbone with
-patches of 2 x 2 pixels takes 2 MB."""
+clutter: only then is there a background to whiten them with. ResNet-18 takes 0.4 MB for each."""
 
-SignatureBatch = tuple[
-    Float[Tensor, "batch channel row column"], Bool[Tensor, "batch row column"] | None, Sequence[str]
-]
+SignatureBatch = tuple[Images, Bool[Tensor, "batch row column"] | None, Sequence[str]]
 """Anomalous images, their masks and their classes; these may be left empty."""
 Signature = tuple[Prepared, list[Tensor]]  # and the offsets of the classes
 
@@ -140,9 +126,6 @@ class AceModel(nn.Module):
             seed: of the random choice of channels.
             image_size: rows and columns of the images.
             precision: ``float32``, or ``bfloat16`` for the backbone's pass (statistics stay in float32).
-
-        Raises:
-            ValueError: for an unknown precision, more features than there are, or images too small.
         """
         super().__init__()
         expect_one_of("precision", precision, PRECISIONS)
@@ -174,12 +157,8 @@ class AceModel(nn.Module):
         self.register_buffer("kept", None if kept is None else kept.to(device), persistent=False)
         if kept is not None:
             self.shape = replace(self.shape, features=(*self.shape.features[:-1], len(kept)))
-        if self.detector.pooled and self.shape.places[-1] < CANDIDATES:
-            rows, columns = self.embedder.grid
-            raise ValueError(
-                f"images: expected {CANDIDATES} patches or more for a {self.detector.signature} signature, "
-                f"found {rows} x {columns}; give larger images"
-            )
+        if self.detector.pooled:
+            require_candidates(self.shape.places[-1])
         self.embedder.to(device)
 
     def begin(self) -> None:
@@ -188,7 +167,7 @@ class AceModel(nn.Module):
         self._normals: list[Embedding] = []
 
     @torch.no_grad()
-    def update(self, images: Float[Tensor, "batch channel row column"]) -> None:
+    def update(self, images: Images) -> None:
         """Add normal images to the background's moments; memory does not grow with their number."""
         size = (images.shape[-2], images.shape[-1])
         if not self.moments.count and size != self.embedder.image_size:
@@ -201,20 +180,16 @@ class AceModel(nn.Module):
 
     @torch.no_grad()
     def fit(self, signature: Iterable[SignatureBatch] = ()) -> None:
-        """Background, then signature, from the images seen.
+        """Background, then signature, from the images seen: two normal ones or more, else a ValueError.
 
-        Args:
-            signature: batches of anomalous images, in [0, 1], with masks where the signature is ``masked``;
-                not looked at by a detector without a signature. If their classes are named, two or more, and
-                the signature is learnt from labels of images, each class gets a signature of its own.
-
-        Raises:
-            ValueError: for fewer than two normal images, no anomalous image, or none with a mask.
+        ``signature`` are batches of anomalous images, in [0, 1], with masks where the signature is
+        ``masked``; not looked at by a detector without a signature. If their classes are named, two or more,
+        and the signature is learnt from labels of images, each class gets a signature of its own.
         """
         if distributed():
             self.moments.all_reduce()
         background = fit_background(self.moments, self.detector.background)
-        product = inner_product(background, self.detector.covariance, self.shape)
+        product = inner_products.inner_product(background, self.detector.covariance, self.shape)
         self.classes = []
         prepared = _signature(self, background, product, signature) if self.detector.has_signature else None
         self.begin()
@@ -223,26 +198,20 @@ class AceModel(nn.Module):
     # scoring
 
     @torch.no_grad()
-    def forward(self, images: Float[Tensor, "batch channel row column"]) -> Scored:
-        """Score images in [0, 1], grey or colour, of the size that it was fitted on.
+    def forward(self, images: Images) -> Scored:
+        """Score images in [0, 1], grey or colour, of the size that it was fitted on, or it is a ValueError.
 
-        Returns:
-            the image scores, and the maps that they are the maxima of: the statistic (for ``ace`` the cosine
-            with the signature, in [-1, 1]); and the classes, if it was fitted with some.
-
-        Raises:
-            ValueError: if the model is not fitted, or was on another image size.
+        Image scores are the maxima of the maps, these the statistic (for ``ace`` the cosine with the
+        signature, in [-1, 1]).
         """
-        if not self.is_fitted:
+        if not self.fitted.stages("mean"):
             raise ValueError("PadimAce: expected a fitted model, found none; call fit or load a checkpoint")
         product, signature = self.fitted.product(self.shape), self.fitted.signature()
         centred = centre(self._embed(images), self.fitted.stages("mean"))
         length, projections = product.measure(centred, signature)
         (samples,) = self.fitted.stages("samples")
-        projection = projections[0][..., 0] if signature else None
-        scores = patch_scores(
-            self.detector, projection, length, signature[0].energy[:, :1] if signature else None, samples
-        )
+        target = (projections[0][..., 0], signature[0].energy[:, :1]) if signature else (None, None)
+        scores = patch_scores(self.detector, target[0], length, target[1], samples)
         smooth = anomaly_map(self.embedder.to_raster(scores), self.smoothing_r, self.smoothing_c)
         if self.detector.bounded:
             smooth = smooth.clamp(-1, 1)
@@ -254,12 +223,7 @@ class AceModel(nn.Module):
         class_map = self.embedder.to_raster(of_classes.argmax(-1))
         return scored._replace(pred_class=image_class(of_classes, length), class_map=class_map)
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether it has a background, and a signature if it needs one."""
-        return bool(self.fitted.stages("mean"))
-
-    def _embed(self, images: Float[Tensor, "batch channel row column"]) -> Embedding:
+    def _embed(self, images: Images) -> Embedding:
         size = tuple(images.shape[-2:])
         if size != self.embedder.image_size:
             rows, columns = self.embedder.image_size
@@ -327,17 +291,18 @@ def _signature(
         if SIGNATURES[model.detector.signature].supervision == "masks" and masks is None:
             raise ValueError("masked signature: expected a mask for each anomalous image, found none")
         covered = None if masks is None else model.embedder.covered(masks)
-        white = product.whiten(background.centre(model._embed(images)))
+        white = background.whiten(model._embed(images))
         pool.add(white, covered, torch.zeros(len(images), device=white[0].device))
         names += classes
     for normal in model._normals:
-        pool.add_clutter(product.whiten(background.centre(normal)))
+        pool.add_clutter(background.whiten(normal))
     if distributed():
         pool.all_gather_clutter()
     directions = pool.signatures(background.samples)[model.detector.pool].unsqueeze(0)
     if pool.learns and len(set(names)) > 1:
         model.classes = sorted(set(names))
-        signatures, offset = pool.class_signatures(names, background.samples)
+        bags = torch.cat(pool.targets), names, torch.cat(pool.clutter)
+        signatures, offset = class_signatures(*bags, background.samples)
         directions, offsets = torch.cat([directions, signatures]), [offset.float()]
     return product.prepare_whitened(as_embedding(directions, model.shape.features)), offsets
 

@@ -14,8 +14,6 @@ A matrix over features is a :class:`BlockRows`: for each stage, its rows' column
 is a symmetric one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +34,7 @@ def divides(coarse: tuple[int, int], fine: tuple[int, int]) -> bool:
 def block_orders(sizes: Sequence[tuple[int, int]]) -> list[Int[Tensor, " _place"]]:
     """Raster index of each place in block order, for grids of (rows, columns) given coarse to fine.
 
-    Raises:
-        ValueError: if a grid is not a whole multiple of the coarser one before it.
+    A grid that is not a whole multiple of the coarser one before it is a ValueError.
     """
     orders = [torch.arange(sizes[0][0] * sizes[0][1])]
     for coarse, fine in zip(sizes, sizes[1:], strict=False):
@@ -120,11 +117,11 @@ class BlockRows:
     cross: list[Tensor]
     own: list[Tensor]
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> BlockRows:
+    def map(self, function: Callable[[Tensor], Tensor]) -> "BlockRows":
         """A function of every block."""
         return BlockRows([function(block) for block in self.cross], [function(block) for block in self.own])
 
-    def narrow(self, kept: Int[Tensor, " kept"]) -> BlockRows:
+    def narrow(self, kept: Int[Tensor, " kept"]) -> "BlockRows":
         """Only the rows and columns of the ``kept`` features of the finest stage."""
         own = self.own[-1].index_select(1, kept).index_select(2, kept)
         cross = self.cross[-1]
@@ -132,14 +129,6 @@ class BlockRows:
             grouped = cross.unflatten(1, (-1, self.own[-1].shape[1]))
             cross = grouped.index_select(2, kept).flatten(1, 2)
         return BlockRows([*self.cross[:-1], cross], [*self.own[:-1], own])
-
-    def tensors(self) -> list[Tensor]:
-        """All blocks, ``own`` before ``cross``: what a checkpoint stores."""
-        return [*self.own, *self.cross]
-
-
-def _own_product(stage: Tensor, own: Tensor) -> Tensor:
-    return torch.matmul(stage, own[0].mT if own.shape[0] == 1 else own.mT)
 
 
 def _cross_product(context: Tensor, cross: Tensor, places: int, features: int) -> Tensor:
@@ -157,7 +146,7 @@ def lower_product(rows: BlockRows, embedding: Embedding, below: float = 1) -> Em
     coarser = [None, *contexts(embedding)]
     result = []
     for stage, context, cross, own in zip(embedding, coarser, rows.cross, rows.own, strict=True):
-        product = _own_product(stage, own)
+        product = torch.matmul(stage, own[0].mT if own.shape[0] == 1 else own.mT)
         if context is not None:
             off = _cross_product(context, cross, stage.shape[0], stage.shape[-1])
             product = torch.add(product, off, alpha=below)

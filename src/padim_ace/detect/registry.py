@@ -4,8 +4,6 @@ A name is what stands in ``scores.csv`` and in arguments. What it does is a func
 statistic in :mod:`padim_ace.detect.statistics`, a pooled signature in :mod:`padim_ace.detect.signature`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -40,10 +38,8 @@ class Signature:
     """How a target signature is made."""
 
     title: str
-    supervision: str = "image labels"
-    """What has to be known of the anomalous training images: ``image labels`` or ``masks``."""
-    pooled: bool = True
-    """Whether it is one direction for all places, made of patches; else it is an embedding."""
+    supervision: str = "image labels"  #: What is known of anomalous training images: this or ``masks``
+    pooled: bool = True  #: Whether it is one direction for all places, made of patches, or an embedding
 
 
 SIGNATURES = {
@@ -55,8 +51,7 @@ SIGNATURES = {
 }
 """The signatures, by name."""
 
-SAR_CHANNELS = {"grey": 4, "peak": 1, "power": 1}
-"""How many channels each kind of those made for SAR has, in their order."""
+SAR_CHANNELS = {"grey": 4, "peak": 1, "power": 1}  #: Channels of each kind made for SAR, in their order
 
 CHANNELS: dict[str, tuple[str, ...]] = {
     "network": (),
@@ -96,15 +91,10 @@ BACKBONES = {
 
 
 RANDOM = "_random"  #: What the name of a backbone ends in whose weights were never trained
-PRECISIONS = ("float32", "bfloat16")
-"""What a backbone's pass can be computed in; statistics are never computed in bfloat16."""
+PRECISIONS = ("float32", "bfloat16")  #: Of a backbone's pass; statistics are never in bfloat16
 
 
 def expect_one_of(name: str, word: str, known: Collection[str]) -> None:
-    """Refuse a word that is not known.
-
-    Raises:
-        ValueError: if ``known`` lacks it; it lists them.
-    """
+    """Raise a ValueError that lists what is known, if the word is none of that."""
     if word not in known:
         raise ValueError(f"{name}: expected one of {', '.join(known) or 'none'}, found {word!r}")

@@ -17,8 +17,6 @@ or decibels; of 8 bits, 16 or floating point) in all images of a detector, broug
 way. Only pixels within half of :data:`OUTER` count.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -51,8 +49,8 @@ def sar_channels(
 
 
 def ring_means(
-    cells: Float[Tensor, "batch channel row column"], sides: Sequence[int]
-) -> Float[Tensor, "batch channel row column"]:
+    cells: Float[Tensor, "*batch row column"], sides: Sequence[int]
+) -> Float[Tensor, "*batch row column"]:
     """The mean over the ring around each cell of ``sides`` pixels; only cells inside the image count.
 
     In an image whose shorter side is less than twice the guard, the guard is half of that side.

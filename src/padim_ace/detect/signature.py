@@ -8,20 +8,21 @@
   the targets are among them, and in normal images the clutter that is most easily taken for targets.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from padim_ace.detect.pyramid import Embedding, Energy
+from padim_ace.detect.detector import Detector
+from padim_ace.detect.pyramid import Embedding, Energy, energy
+from padim_ace.detect.registry import SIGNATURES
 
 CANDIDATES = 16  #: Patches of each image that may be targets, or be taken for them
-PENALTY = 1e-3
-"""Weight of the squared length in :func:`lace`: it keeps what few images teach close to their mean."""
+PENALTY = 1e-3  #: Weight of the squared length in :func:`lace`: few images stay close to their mean
 STARTS = 64  #: Images whose farthest patch :func:`miace` tries as its start
 ROUNDS = 100  #: At most so many steps of an optimiser; signatures are found in 10 to 60
 
@@ -43,11 +44,7 @@ class MeanSignature:
         self.count += embedding[0].shape[1]
 
     def mean(self) -> Embedding:
-        """The mean embedding, as an embedding of one image.
-
-        Raises:
-            ValueError: if no anomalous image was added.
-        """
+        """The mean embedding, as an embedding of one image; a ValueError if none was added."""
         require_targets(self.count)
         return [(total / self.count).float().unsqueeze(1) for total in self._total]
 
@@ -55,14 +52,10 @@ class MeanSignature:
 def candidates(white: Embedding, energy: Energy) -> Bags:
     """The whitened patches of each image that are farthest from the background, farthest first.
 
-    ``energy`` is their squared length.
-
-    Raises:
-        ValueError: if an image has fewer patches.
+    ``energy`` is their squared length. Images of fewer patches are a ValueError.
     """
     places = energy.shape[0]
-    if places < CANDIDATES:
-        raise ValueError(f"images: expected {CANDIDATES} patches or more, found {places}; give larger images")
+    require_candidates(places)
     at = energy.topk(CANDIDATES, 0).indices
     parts = []
     for stage in white:
@@ -83,14 +76,12 @@ def covered_sum(white: Embedding, energy: Energy, weights: Energy) -> Direction:
 
 
 def miace(targets: Bags, clutter: Bags, samples: int) -> Direction:
-    r"""Multiple-instance ACE (Zare, Jiao and Glenn 2018): the direction nearest to one patch of each target
-    image.
+    r"""Multiple-instance ACE (Zare, Jiao and Glenn 2018): the direction nearest to one patch of each bag.
 
     Maximises :math:`J(s) = \langle \max_i s^\top \hat y_{ji} \rangle_j - s^\top \bar n` over directions of
     unit length, with ŷ the candidates of unit length and :math:`\bar n` the mean of the normal images'. It
     takes in turn the patch of each image that is nearest to s, and for s the mean of these less :math:`\bar
-    n`, until J no longer rises. It starts from the best of the farthest patches of
-    :data:`STARTS` images.
+    n`, until J no longer rises. It starts from the best of the farthest patches of :data:`STARTS` images.
     """
     unit, clutter_mean = F.normalize(targets, dim=-1), F.normalize(clutter, dim=-1).mean((0, 1))
 
@@ -136,30 +127,34 @@ def _regression(targets: Bags, clutter: Bags, start: Direction) -> Direction:
     with torch.inference_mode(False), torch.enable_grad():
         targets, clutter, weights = targets.clone(), clutter.clone(), start.clone().requires_grad_()
         bias = torch.zeros_like(weights[0]).requires_grad_()
-        optimiser = torch.optim.LBFGS(
-            [weights, bias], max_iter=ROUNDS, tolerance_grad=1e-8, line_search_fn="strong_wolfe"
-        )
 
         def loss() -> Tensor:
-            optimiser.zero_grad()
             of_targets, of_clutter = ((bags @ weights).amax(1) + bias for bags in (targets, clutter))
             loss = (F.softplus(-of_targets).mean() + F.softplus(of_clutter).mean()) / 2
-            loss = loss + PENALTY / 2 * weights.square().sum()
-            loss.backward()
-            return loss
+            return loss + PENALTY / 2 * weights.square().sum()
 
-        optimiser.step(loss)
+        minimise(loss, [weights, bias], max_iter=ROUNDS, tolerance_grad=1e-8)
     return F.normalize(weights.detach(), dim=0)
 
 
-def learn(name: str, targets: Bags, clutter: Bags, samples: int) -> Direction:
-    """The pooled signature of this name, of unit length in float64.
+def minimise(loss: Callable[[], Tensor], parameters: list[Tensor], **options: Any) -> None:
+    """Bring the parameters to where their loss is smallest, by L-BFGS."""
+    optimiser = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **options)
 
-    Args:
-        name: a signature that needs image labels alone.
-        targets: candidates of the anomalous images.
-        clutter: candidates of normal images that the background was fitted on.
-        samples: embeddings that the background was estimated from.
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        found = loss()
+        found.backward()
+        return found
+
+    optimiser.step(closure)
+
+
+def learn(name: str, targets: Bags, clutter: Bags, samples: int) -> Direction:
+    """The pooled signature of this name, from labels of images alone, of unit length in float64.
+
+    ``targets`` and ``clutter`` are candidates of anomalous and of normal images, ``samples`` the embeddings
+    that the background was estimated from.
 
     Raises:
         ValueError: if there are no targets, or no clutter.
@@ -175,13 +170,75 @@ def as_embedding(directions: Float[Tensor, "*signature feature"], features: Sequ
     return [part.float().reshape(1, -1, part.shape[-1]) for part in directions.split(list(features), -1)]
 
 
-def require_targets(weight: float | Tensor) -> None:
-    """Refuse a signature of nothing.
+def require_candidates(places: int) -> None:
+    """Raise a ValueError, if images of so many places have too few."""
+    if places < CANDIDATES:
+        raise ValueError(f"images: expected {CANDIDATES} patches or more, found {places}; give larger images")
 
-    Raises:
-        ValueError: if the weight is not positive.
-    """
+
+def require_targets(weight: float | Tensor) -> None:
+    """Raise a ValueError, where a signature would be of nothing."""
     if not weight > 0:
         raise ValueError(
             "target signature: expected anomalous images with targets, found none; add anomalous images"
         )
+
+
+class Pool:
+    """The pooled signatures of one draw's detectors that share a background and channels."""
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self.wanted = {d.pool for d in detectors if d.pooled}
+        """The signatures, each by :attr:`padim_ace.detect.detector.Detector.pool`."""
+        self.masked = any(SIGNATURES[name].supervision == "masks" for name, _ in self.wanted)
+        """Whether masks are needed."""
+        self.learns = any(SIGNATURES[name].supervision != "masks" for name, _ in self.wanted)
+        """Whether :meth:`add_clutter` is to be given normal images."""
+        self._order: list[Tensor] = []
+        self.targets: list[Bags] = []  #: Candidates of each batch of anomalous images
+        self.clutter: list[Bags] = []  #: And of normal ones
+        self._covered: Tensor | float = 0.0
+        self._weight: Tensor | float = 0.0
+
+    def add(self, white: Embedding, covered: Energy | None, order: Float[Tensor, " image"]) -> None:
+        """Add a batch of whitened anomalous images.
+
+        ``covered`` is the part of each patch that a mask covers, where a signature is masked, ``order`` each
+        image's place in the order in which detectors of few images are given them.
+        """
+        length = energy(white)
+        if self.masked:
+            assert covered is not None
+            self._covered = self._covered + covered_sum(white, length, covered)
+            self._weight = self._weight + covered.double().sum()
+        if self.learns:
+            self.targets.append(candidates(white, length))
+            self._order.append(order)
+
+    def add_clutter(self, white: Embedding) -> None:
+        """Add a batch of whitened normal images."""
+        self.clutter.append(candidates(white, energy(white)))
+
+    def all_gather_clutter(self) -> None:
+        """Make this the clutter of all ranks' normal images, by the ranks (``torch.distributed``)."""
+        if self.learns:
+            every: list[Tensor | None] = [None] * dist.get_world_size()
+            dist.all_gather_object(every, torch.cat(self.clutter).cpu())
+            self.clutter = [part.to(self.clutter[0]) for part in every if part is not None]
+
+    def signatures(self, samples: int) -> dict[tuple, Direction]:
+        """Directions by :attr:`padim_ace.detect.detector.Detector.pool`, in float64."""
+        found = {}
+        for name, images in sorted(self.wanted, key=str):
+            if SIGNATURES[name].supervision == "masks":
+                require_targets(self._weight)
+                assert isinstance(self._covered, Tensor)
+                found[name, images] = self._covered / self._covered.norm()
+                continue
+            require_targets(len(self.targets))
+            targets, order = torch.cat(self.targets), torch.cat(self._order)
+            if images is not None:
+                targets = targets[order < images]
+            clutter = torch.cat(self.clutter) if self.clutter else targets[:0]
+            found[name, images] = learn(name, targets, clutter, samples)
+        return found

@@ -9,8 +9,6 @@ products in the space that :math:`\Sigma^{-1}` whitens:
 - signature energy :math:`S = s^\top \Sigma^{-1} s`.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

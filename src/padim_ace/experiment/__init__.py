@@ -6,12 +6,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "dataset": ["PreparedDataset", "batches"],
-        "experiment": ["Experiment", "Settings"],
+        "experiment": ["Experiment", "Settings", "write_examples"],
         "protocols": ["ARMS", "PROTOCOLS", "Draw", "draws"],
         "scorer": ["Convention", "Scorer", "SignatureSet"],
         "tally": ["Tally"],
         "metrics": ["Histogram", "Truth", "image_metrics"],
-        "examples": ["write_examples"],
         "clamp": ["clamp_frame"],
         "classes": ["confusion"],
         "fill_visibility": ["fill_frame"],

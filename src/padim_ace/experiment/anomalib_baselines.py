@@ -6,12 +6,10 @@ image once (:class:`Remembering`). Metrics are of raw scores: anomalib's post-pr
 [0, 1], and the ties that makes change AUROC (D10).
 """
 
-from __future__ import annotations
-
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,8 +48,7 @@ class Peer:
     layers: tuple[str, ...] = ("layer3",)
     arguments: Mapping[str, Any] = field(default_factory=dict)  #: Those that are not anomalib's defaults
     steps: int = 0  #: Of the optimiser, where there is one
-    images: int = 2**31
-    """That train at most, at equal steps: patches of more take hours, and all at once too much memory."""
+    images: int = 2**31  #: That train at most, at equal steps: more take hours, and too much memory
 
 
 PEERS = {
@@ -107,11 +104,7 @@ def with_first_strides(network: Any) -> Any:
 
 
 def load_winclip() -> Model:
-    """anomalib's zero-shot WinCLIP with its defaults, prompts about an "object".
-
-    Raises:
-        WeightsError: if open-clip-torch is not installed, or its weights are neither cached nor within reach.
-    """
+    """anomalib's zero-shot WinCLIP, prompts about an "object"; a WeightsError if it or its weights lack."""
     require_weights("WinCLIP", CLIP)
     from anomalib.models import WinClip
 
@@ -126,8 +119,7 @@ def load_winclip() -> Model:
 def require_weights(model: str, repository: str) -> None:
     """Ask for a model's weights once: the models' own downloads retry for about a minute before they give up.
 
-    Raises:
-        WeightsError: if the hub's weights are neither cached nor within reach; it has the client's own words.
+    If the hub's weights are neither cached nor within reach, the WeightsError has the client's own words.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -269,11 +261,8 @@ def prepared_images(
     return torch.stack([pre_processor.transform(image.expand(3, -1, -1)) for image in images])
 
 
-def _groups(index: np.ndarray, size: int, what: str) -> Iterator[np.ndarray]:
-    with tqdm(total=len(index), desc=what, unit="image", mininterval=1) as bar:
-        for start in range(0, len(index), size):
-            yield index[start : start + size]
-            bar.update(len(index[start : start + size]))
+def _groups(index: np.ndarray, size: int, what: str) -> Iterable[np.ndarray]:
+    return tqdm(np.split(index, range(size, len(index), size)), what, unit="batch", mininterval=1)
 
 
 def _add_resized(

@@ -1,7 +1,5 @@
 """All baselines on a prepared dataset: the rows of ``scores.csv``, and what could not be run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -59,10 +57,7 @@ def run_rivals(
 ) -> pd.DataFrame:
     """Rows of ``scores.csv`` of rivals, with scenes apart and, where the paper has their numbers, as there.
 
-    Those that take the same layers share what the network says.
-
-    Raises:
-        WeightsError: if the weights of a backbone are not at hand.
+    Those that take the same layers share what the network says; without its weights it is a WeightsError.
     """
     frames = [
         tally.frame([_row(detector, backbone)], dataset=name)

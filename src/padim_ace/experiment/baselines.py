@@ -1,7 +1,5 @@
 """The baselines, with all that is said of them anywhere. Nothing here needs torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 NOT_RUN = ("dataset", "detector", "backbone", "reason", "command")
@@ -17,8 +15,7 @@ class Baseline:
     backbone: str = ""  #: What stands in the column ``backbone`` of its scores
     backbone_title: str = ""
     smoothing: str = ""  #: What stands in the column ``smoothing`` of its scores, where a page names no other
-    rival: bool = False
-    """Whether it is so slow that it has a run of its own, of fewer seeds (``make rivals``)."""
+    rival: bool = False  #: Whether it is so slow that it has a run of its own (``make rivals``)
 
 
 BASELINES = {

@@ -1,7 +1,5 @@
 """What anomalib's clamp does to image AUROC (D10)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

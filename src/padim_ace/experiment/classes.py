@@ -5,8 +5,6 @@ anomalous images and judged on all of those of its test split. For the classes o
 operating conditions, 17° and 15° of depression; an erased copy of a tested image trains nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -19,15 +17,13 @@ from torch.nn import functional as F
 from padim_ace.detect.background import Moments, fit_background
 from padim_ace.detect.classes import class_scores, class_signatures, image_class
 from padim_ace.detect.embedding import FeatureSubset
-from padim_ace.detect.inner_products import Full
 from padim_ace.detect.pyramid import energy
-from padim_ace.detect.signature import ROUNDS, Bags, candidates
+from padim_ace.detect.signature import ROUNDS, Bags, candidates, minimise
 from padim_ace.experiment.embeddings import ImageEmbeddings
 from padim_ace.experiment.signature_pass import CLUTTER_IMAGES
 
 CLASSES = ("dataset", "rule", "true", "predicted", "images")  #: The columns of ``classes.csv``
-RIVAL_PENALTY = 1e-4
-"""Of the squared weights in :func:`logistic_class`; better than LACE's on held-out chips of MSTAR."""
+RIVAL_PENALTY = 1e-4  #: Of the squared weights in :func:`logistic_class`; best on held-out chips of MSTAR
 
 
 def confusion(images: ImageEmbeddings, name: str, features: int = 100, seed: int = 0) -> pd.DataFrame:
@@ -47,12 +43,11 @@ def confusion(images: ImageEmbeddings, name: str, features: int = 100, seed: int
     for _, embedding in images.batches(normal, "fit classes"):
         moments.update(subset.select(embedding))
     background = fit_background(moments, "patch")
-    product = Full(background.whitening, embedder.shape(subset))
 
     def bags(index: np.ndarray) -> Bags:
         found = []
         for _, embedding in images.batches(index, "classes"):
-            white = product.whiten(background.centre(subset.select(embedding)))
+            white = background.whiten(subset.select(embedding))
             found.append(candidates(white, energy(white)).double())
         return torch.cat(found)
 
@@ -86,13 +81,9 @@ def logistic_class(
     with torch.inference_mode(False), torch.enable_grad():
         known, labels = known.clone(), labels.to(known.device, copy=True)
         weights = known.new_zeros(known.shape[1], int(labels.max()) + 1).requires_grad_()
-        optimiser = torch.optim.LBFGS([weights], max_iter=10 * ROUNDS, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
-            optimiser.zero_grad()
-            loss = F.cross_entropy(known @ weights, labels) + RIVAL_PENALTY / 2 * weights.square().sum()
-            loss.backward()
-            return loss
+            return F.cross_entropy(known @ weights, labels) + RIVAL_PENALTY / 2 * weights.square().sum()
 
-        optimiser.step(loss)
+        minimise(loss, [weights], max_iter=10 * ROUNDS)
     return (means(judged) @ weights.detach()).argmax(1)

@@ -1,8 +1,6 @@
 """A prepared dataset: its manifest, the splits that a seed draws, and image batches decoded ahead of the
 compute."""
 
-from __future__ import annotations
-
 import json
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
@@ -25,8 +23,7 @@ from data_prep.errors import DataError
 from data_prep.prepared import read_manifest
 from padim_ace.experiment.protocols import ARMS, TEST_SHARE, TRAIN_SHARE
 
-LEVELS = {"pixel": "mask", "vehicle": "vehicle"}
-"""The truths that maps are judged by, and the column of the manifest that names the mask of each."""
+LEVELS = {"pixel": "mask", "vehicle": "vehicle"}  #: The truths of maps, and the manifest's column of each
 AHEAD = 2  #: Batches that are decoded, or in work, beyond the one that is asked for
 _NEEDED = [("train", False), ("signature", True)]
 _NEEDED += [(role, anomalous) for role in ("validation", "test") for anomalous in (False, True)]
@@ -40,12 +37,8 @@ class PreparedDataset:
     manifest: pd.DataFrame
 
     @classmethod
-    def open(cls, root: Path | str) -> PreparedDataset:
-        """Read the manifest.
-
-        Raises:
-            DataError: if there is none, it breaks the format, or a file that it names is missing.
-        """
+    def open(cls, root: Path | str) -> "PreparedDataset":
+        """Read the manifest, with the errors of :func:`data_prep.read_manifest`."""
         return cls(Path(root), read_manifest(Path(root)))
 
     def __len__(self) -> int:
@@ -149,10 +142,8 @@ class PreparedDataset:
     def mask(self, index: int, size: tuple[int, int], level: str = "pixel") -> Bool[Tensor, "row column"]:
         """Where the targets of an image are, resized (nearest) to ``size``; nowhere in a normal image.
 
-        At the level ``vehicle`` they are without their shadow.
-
-        Raises:
-            DataError: if an anomalous image has no mask.
+        At the level ``vehicle`` they are without their shadow. An anomalous image without a mask is a
+        DataError.
         """
         if not self.anomalous[index]:
             return torch.zeros(size, dtype=torch.bool)
@@ -170,18 +161,9 @@ class PreparedDataset:
         """Those of ``LEVELS`` at which every anomalous image has a mask; metrics of pixels need them."""
         return [level for level, column in LEVELS.items() if self.manifest.loc[self.anomalous, column].all()]
 
-    @property
-    def has_masks(self) -> bool:
-        """Whether every anomalous image has a mask."""
-        return "pixel" in self.levels
-
     @staticmethod
     def read_grey(path: Path) -> UInt8[np.ndarray, "row column"]:
-        """A file of the dataset as it is.
-
-        Raises:
-            DataError: if it is missing or does not decode.
-        """
+        """A file of the dataset as it is; a DataError if it is missing or does not decode."""
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if grey is None:
             found = "no file" if not path.is_file() else "a file that does not decode"

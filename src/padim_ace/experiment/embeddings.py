@@ -4,8 +4,6 @@ A normal image that trains one seed and tests another is wanted in two passes, a
 one is. On a CPU its embedding (1.8 MB from ResNet-18 at 256 pixels) is read ten times as fast as computed.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil
@@ -24,8 +22,7 @@ from padim_ace.detect.embedding import Embedder
 from padim_ace.detect.pyramid import Embedding, side_by_side
 from padim_ace.experiment.dataset import Batch, PreparedDataset, batches
 
-LIMIT = 10 * 2**30
-"""Bytes of the file at most; it also takes no more than a quarter of what is free on the disk."""
+LIMIT = 10 * 2**30  #: Bytes of the file at most, beside a quarter of what is free on the disk
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -86,18 +83,12 @@ class EmbeddingStore:
         self._number.update(zip(rows[chosen].tolist(), range(first, first + len(chosen)), strict=True))
 
     def read(self, rows: Int[np.ndarray, " image"]) -> Embedding:
-        """The embeddings of images that are all here.
-
-        Raises:
-            KeyError: if one is not.
-        """
+        """The embeddings of images that are all here; a KeyError if one is not."""
         numbers = [self._number[row] for row in rows.tolist()]
         assert self._memory is not None
         block = torch.from_numpy(self._memory[numbers])
-        parts = block.split([places * features for places, features in self._shapes], 1)
-        return [
-            part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, self._shapes, strict=True)
-        ]
+        parts = zip(block.split([p * f for p, f in self._shapes], 1), self._shapes, strict=True)
+        return [part.unflatten(1, shape).transpose(0, 1) for part, shape in parts]
 
 
 @dataclass

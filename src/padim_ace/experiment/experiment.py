@@ -7,8 +7,6 @@ and on a CPU once in all where a later pass can read its embedding back
 (``padim_ace.experiment.embeddings``); a seed is an index selection from its feature maps.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,8 +45,7 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     features: int = 100
     image_size: tuple[int, int] = (256, 256)
-    batch_size: int = 64
-    """Factors, sums and histograms are read once a batch, so a larger one makes many seeds cheaper."""
+    batch_size: int = 64  #: A larger one makes many seeds cheaper, as factors and sums are read once a batch
     precision: str = "float32"
     device: str = "cpu"
     workers: int = 2
@@ -142,9 +139,8 @@ class Experiment:
                 kept = kept_features(features, channels) if run.subset.sar else None
                 kept = None if kept is None else kept.to(self.device)
                 background = fit_background(run.moments, kind, kept=kept)
-                if all(
-                    d.covariance == "full" and d.convention in ("", "centred") for d in run.of(kind, channels)
-                ):
+                used = [d for d in run.detectors if d.space == (kind, channels)]
+                if all(d.covariance == "full" and d.convention in ("", "centred") for d in used):
                     background.covariance = None  # half the memory of many draws
                 run.backgrounds[kind, channels] = background
             run.moments = Moments()
@@ -259,3 +255,40 @@ def resumed(path: Path | None, key: str, device: torch.device, compute: Callable
     torch.save({"key": key, "value": value}, content)
     write_atomic(path, content.getvalue())
     return value
+
+
+def write_examples(
+    experiment: Experiment, shown: Mapping[str, Detector], order_by: str, path: Path, count: int = 6
+) -> None:
+    """Maps of a few test images of the first draw as ``.npz``; written whole or not at all.
+
+    The anomalous test images are ordered by an image score, and ``count`` are taken at equal steps from the
+    lowest to the highest: failures are among them, and nobody chose. Thresholds are of the best pixel F1 on
+    its validation images, or, where there are no masks, the highest score of a normal one. ``shown``
+    has the detectors by the names that their arrays end in; ``order_by`` is one of these names.
+    """
+    run, dataset = experiment.runs[0], experiment.dataset
+    numbers = {key: experiment.detectors.index(detector) for key, detector in shown.items()}
+    test = np.flatnonzero((run.roles == "test") & dataset.anomalous)
+    ordered = test[np.argsort(experiment.tally.image[0, numbers[order_by], test], kind="stable")]
+    chosen = ordered[np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)]
+    size = experiment.settings.image_size
+    images = torch.stack([dataset.image(i, size) for i in chosen.tolist()])
+    maps = experiment.maps(images, run, [*shown.values()]).float().cpu().numpy()
+    arrays = {
+        "image": (images[:, 0] * 255).round().byte().numpy(),
+        "mask": np.zeros((len(chosen), *size), bool),
+        "names": dataset.manifest["path"].iloc[chosen].to_numpy(dtype=str),
+    }
+    if "pixel" in dataset.levels:
+        arrays["mask"] = np.stack([dataset.mask(i, size).numpy() for i in chosen.tolist()])
+    normal = (run.roles == "validation") & ~dataset.anomalous
+    for (key, number), of_detector in zip(numbers.items(), maps, strict=True):
+        arrays[f"heat_{key}"] = of_detector
+        threshold = experiment.tally.image[0, number, normal].max()
+        if "pixel" in dataset.levels:
+            threshold = experiment.tally.pixel[0, number, "validation", "pixel"].best_threshold()
+        arrays[f"threshold_{key}"] = np.array(threshold)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())

@@ -10,8 +10,6 @@ and clutter are correlated from pixel to pixel. Two measurements, neither of whi
   tell the normals from the anomalous images?
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
@@ -38,8 +36,7 @@ def filled_region(anomalous: Grey, normal: Grey) -> Mask:
     return cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)).astype(bool)
 
 
-Pair = tuple[Grey, Grey]
-"""An anomalous image and its copy with the targets filled."""
+Pair = tuple[Grey, Grey]  #: An anomalous image and its copy with the targets filled
 
 
 def pairs(dataset: PreparedDataset) -> Iterator[Pair]:
@@ -54,10 +51,8 @@ def pairs(dataset: PreparedDataset) -> Iterator[Pair]:
 def window_correlation(image: Grey, window: int = WINDOW) -> Float[np.ndarray, "row column"]:
     """Correlation of neighbouring pixels in the window around each pixel, NaN where it leaves the image.
 
-    The mean of the horizontal and the vertical one; 1 where the grey level is constant: no fill is.
-
-    Raises:
-        ValueError: if the image is smaller than the window and one pixel more.
+    The mean of the horizontal and the vertical one; 1 where the grey level is constant: no fill is. An image
+    smaller than the window and one pixel more is a ValueError.
     """
     if min(image.shape) <= window:
         raise ValueError(

@@ -1,7 +1,5 @@
 """How far a mean over random splits of the same images can be trusted; without torch."""
 
-from __future__ import annotations
-
 import math
 
 from scipy.special import stdtrit

@@ -4,8 +4,6 @@ A histogram ties scores that share a bin. Tied pairs count half, so AUROC is off
 that a normal and an anomalous score share one, in practice by far less.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +27,7 @@ class Truth:
     regions_of: Int[np.ndarray, " image"]  #: How many regions each image has (8-connected)
 
     @classmethod
-    def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> Truth:
+    def of(cls, masks: Bool[Tensor, "image row column"], device: torch.device | str = "cpu") -> "Truth":
         """From masks on the CPU."""
         weights = np.zeros(masks.shape, np.float32)
         regions = np.zeros(len(masks), np.int64)
@@ -42,7 +40,7 @@ class Truth:
                 regions[i] = count - 1
         return cls(masks.to(device), torch.from_numpy(weights).to(device), regions)
 
-    def select(self, images: Int[np.ndarray, " chosen"]) -> Truth:
+    def select(self, images: Int[np.ndarray, " chosen"]) -> "Truth":
         """The truth of some of the images."""
         index = torch.from_numpy(images).to(self.masks.device)
         return Truth(self.masks[index], self.weights[index], self.regions_of[images])
@@ -169,18 +167,6 @@ def _floating_key(scores: Float[Tensor, "*pixel"]) -> Int[Tensor, "*pixel"]:
 Curve = Float[np.ndarray, " threshold"]
 
 
-def auroc(false: Curve, true: Curve) -> float:
-    """Area under the ROC curve, from cumulative false and true positives of falling thresholds; ties count
-    half."""
-    return float(np.trapezoid(np.r_[0, true], np.r_[0, false]) / (false[-1] * true[-1]))
-
-
-def average_precision(false: Curve, true: Curve) -> float:
-    """``Σ (R_i - R_{i-1}) P_i``: precision at each threshold, weighted by the recall it adds."""
-    precision = true / np.maximum(true + false, 1)
-    return float((np.diff(true, prepend=0) * precision).sum() / true[-1])
-
-
 def best_f1(false: Curve, true: Curve) -> tuple[float, int]:
     """The highest F1 over all thresholds, and that threshold's place in the curve."""
     f1 = 2 * true / (true + false + true[-1])
@@ -197,18 +183,19 @@ def aupro(fpr: Curve, overlap: Curve, limit: float = FPR_LIMIT) -> float:
 
 
 def curve_metrics(false: Curve, true: Curve) -> dict[str, float]:
-    """``auroc``, ``ap`` and best ``f1`` of cumulative false and true positives of falling thresholds."""
-    return {"auroc": auroc(false, true), "ap": average_precision(false, true), "f1": best_f1(false, true)[0]}
+    """``auroc``, ``ap`` and best ``f1`` of cumulative false and true positives of falling thresholds.
+
+    In the area under the ROC curve ties count half; the average precision is ``Σ (R_i - R_{i-1}) P_i``.
+    """
+    area = np.trapezoid(np.r_[0, true], np.r_[0, false]) / (false[-1] * true[-1])
+    ap = (np.diff(true, prepend=0) * (true / np.maximum(true + false, 1))).sum() / true[-1]
+    return {"auroc": float(area), "ap": float(ap), "f1": best_f1(false, true)[0]}
 
 
 def image_metrics(
     scores: Float[np.ndarray, " image"], labels: Bool[np.ndarray, " image"]
 ) -> dict[str, float]:
-    """``auroc``, ``ap`` and best ``f1`` of image scores.
-
-    Raises:
-        ValueError: if there are no positives or no negatives, or a score is not finite.
-    """
+    """``auroc``, ``ap`` and best ``f1`` of image scores; a ValueError as of :meth:`Histogram.curve`."""
     _require_both("image", bool(np.isfinite(scores).all()), int((~labels).sum()), int(labels.sum()))
     order = np.argsort(-scores, kind="stable")
     scores, labels = scores[order], labels[order]
@@ -220,7 +207,5 @@ def _require_both(of: str, finite: bool, negatives: int, positives: int) -> None
     if not finite:
         raise ValueError(f"{of} metrics: expected finite scores, found NaN or infinite ones; train again")
     if not negatives or not positives:
-        found = f"found {negatives} and {positives}"
-        raise ValueError(
-            f"{of} metrics: expected normal and anomalous {of}s, {found}; give images of both kinds"
-        )
+        found = f"found {negatives} and {positives}; give images of both kinds"
+        raise ValueError(f"{of} metrics: expected normal and anomalous {of}s, {found}")

@@ -1,7 +1,5 @@
 """How images are dealt to training, validation and test; without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,8 +10,7 @@ PROTOCOLS = {
 """What numbers are of, by the word in the column ``protocol``; a title for each."""
 ARMS = {"apart": "tested images have no copy that trains", "twins": "their erased copies train"}
 """Two draws that differ in the leak of ``paper`` alone (deviation D11), with the same tested images."""
-TRAIN_SHARE, TEST_SHARE = 0.8, 0.1
-"""Parts of the normal images, or of the scenes, that train and are tested; validation has the rest."""
+TRAIN_SHARE, TEST_SHARE = 0.8, 0.1  #: Of the normal images, or the scenes; validation has the rest
 
 
 @dataclass(frozen=True)

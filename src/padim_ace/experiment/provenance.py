@@ -1,7 +1,5 @@
 """Where numbers came from: code, inputs, parameters, versions and machine."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -31,15 +29,21 @@ def provenance(
         inputs: files read, by role (``{"manifest": …, "weights": …}``); recorded by name, size and SHA-256.
         device: the torch device the numbers were computed on (``"cpu"``, ``"cuda"``).
         seconds: wall time of the run, in seconds.
-
-    Raises:
-        DataError: if an input is not a file.
     """
+    files = {}
+    for role, path in sorted((role, Path(path)) for role, path in inputs.items()):
+        if not path.is_file():
+            raise DataError(path, f"the {role} file", "none", "check the path")
+        files[role] = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return {
         "parameters": {name: _portable(value) for name, value in sorted(parameters.items())},
-        "inputs": {role: _fingerprint(role, Path(path)) for role, path in sorted(inputs.items())},
+        "inputs": files,
         "sources": sources(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device,
         "device_name": _device_name(device),
@@ -82,20 +86,6 @@ def _portable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_portable(part) for part in value]
     return value
-
-
-def _fingerprint(role: str, path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DataError(path, f"the {role} file", "none", "check the path")
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-
-
-def _versions() -> dict[str, str]:
-    installed = {}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            installed[package] = metadata.version(package)
-    return installed
 
 
 def _device_name(device: str) -> str:

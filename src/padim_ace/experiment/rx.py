@@ -4,10 +4,11 @@ The vector of a pixel is its :data:`NEIGHBOURHOOD` × :data:`NEIGHBOURHOOD` neig
 Mahalanobis's. Two backgrounds:
 
 - local (:func:`local_rx`), the classic detector: the mean is that of a ring around the pixel, far enough
-  from it that a target does not reach into it; the covariance is that of the image's own residuals from
-  these means. Reed and Yu demean locally and estimate the covariance over the image in the same way: the
-  mean of clutter changes from place to place faster than its correlation does, and one covariance is one
-  factorisation per image, where a covariance for each pixel would be 65,536 of them.
+  from it that a target does not reach into it (:func:`padim_ace.detect.sar_channels.ring_means`); the
+  covariance is that of the image's own residuals from these means. Reed and Yu demean locally and estimate
+  the covariance over the image in the same way: the mean of clutter changes from place to place faster than
+  its correlation does, and one covariance is one factorisation per image, where a covariance for each pixel
+  would be 65,536.
 - shared (:func:`shared_rx`): mean and covariance of the neighbourhoods of all training normals.
 
 Beside it stands the two-parameter CA-CFAR (:func:`cfar`), which looks at the pixel alone, against the mean
@@ -17,8 +18,6 @@ The ring's mean is a linear map of the image, so the local residual of a neighbo
 a residual *image*: subtract, unfold, one Cholesky factor, one triangular solve.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,12 +26,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from padim_ace.detect.sar_channels import ring_means
+
+PIXEL = (1, 1)
 NEIGHBOURHOOD = 5  #: Side of the neighbourhood, in pixels
-GUARD = 65
-"""Side of the square left out around a pixel, in pixels; about nine in ten of SSDD's training targets fit."""
-OUTER = 97  #: Side of the square whose pixels, less the guard, are the local background
-QUANTISATION = (1 / 255) ** 2 / 12
-"""Variance that rounding to 8 bits adds to a grey level in [0, 1]; it keeps covariances invertible."""
+QUANTISATION = (1 / 255) ** 2 / 12  #: Variance of rounding to 8 bits; it keeps covariances invertible
 
 Images = Float[Tensor, "batch row column"]
 
@@ -47,7 +45,7 @@ class GreyBackground:
     @classmethod
     def of(
         cls, mean: Float[Tensor, " neighbour"], covariance: Float[Tensor, "neighbour neighbour"]
-    ) -> GreyBackground:
+    ) -> "GreyBackground":
         """Factored in float64, with the variance of the grey levels' rounding added, stored as float32."""
         identity = torch.eye(len(mean), dtype=torch.float64, device=mean.device)
         factor = torch.linalg.cholesky(covariance.double() + QUANTISATION * identity)
@@ -58,35 +56,6 @@ class GreyBackground:
         white = self.whitening @ vectors
         white.sub_((self.whitening @ self.mean).unsqueeze(1))
         return white.square_().sum(0).sqrt_()
-
-
-def _band(pixels: int, width: int) -> Float[Tensor, "pixel pixel"]:
-    """1 where two pixels of a line are within ``width // 2`` of each other."""
-    place = torch.arange(pixels)
-    return ((place - place[:, None]).abs() <= width // 2).float()
-
-
-def ring_mean(images: Images, guard: int = GUARD, outer: int = OUTER) -> Images:
-    """Mean over the pixels in the square of side ``outer`` around each pixel, less that of side ``guard``.
-
-    Near the border only pixels inside the image count.
-
-    Raises:
-        ValueError: if the guard leaves no ring, in the squares or in the image.
-    """
-    rows, columns = images.shape[-2:]
-    inside: list[Tensor] = []
-    count: list[Tensor] = []
-    for side in (outer, guard):
-        up, across = (_band(n, side).to(images) for n in (rows, columns))
-        inside.append(up @ images @ across)
-        count.append(up.sum(1)[:, None] * across.sum(1))
-    if not (count[0] > count[1]).all():
-        raise ValueError(
-            f"RX ring: expected a guard that leaves a ring within {outer} pixels in an image of "
-            f"{rows}×{columns}, found a guard of {guard}"
-        )
-    return (inside[0] - inside[1]) / (count[0] - count[1])
 
 
 def neighbourhoods(images: Images) -> Float[Tensor, "batch neighbour pixel"]:
@@ -111,19 +80,19 @@ def shared_background(
     return GreyBackground.of(mean, second.double().mean(0) - torch.outer(mean, mean))
 
 
-def local_rx(images: Images, guard: int = GUARD, outer: int = OUTER) -> Images:
+def local_rx(images: Images) -> Images:
     """Distance of each neighbourhood from its ring's mean, under the covariance of the image's residuals."""
-    vectors = neighbourhoods(images - ring_mean(images, guard, outer))
+    vectors = neighbourhoods(images - ring_means(images, PIXEL))
     zero = torch.zeros(NEIGHBOURHOOD**2, device=images.device)
     backgrounds = [GreyBackground.of(zero, second) for second in products(vectors)[1]]
     return torch.stack([b.distance(z) for b, z in zip(backgrounds, vectors, strict=True)]).view_as(images)
 
 
-def cfar(images: Images, guard: int = GUARD, outer: int = OUTER) -> Images:
+def cfar(images: Images) -> Images:
     """How far a pixel is above its ring's mean, in the ring's standard deviations."""
     levels = images.double()  # a variance is a small difference of squares
-    mean = ring_mean(levels, guard, outer)
-    variance = (ring_mean(levels.square(), guard, outer) - mean.square()).clamp_min(0)
+    mean = ring_means(levels, PIXEL)
+    variance = (ring_means(levels.square(), PIXEL) - mean.square()).clamp_min(0)
     return ((levels - mean) / (variance + QUANTISATION).sqrt()).to(images)
 
 

@@ -1,7 +1,5 @@
 """How a batch is scored by many detectors of one seed, sharing what they have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,11 +35,7 @@ class Convention:
     ) -> Signatures:
         """What is projected on, made of the mean embedding of the signature images.
 
-        Args:
-            mean: an embedding of one image.
-            background: of the normal images.
-            raster: where the places of an image, row by row, are in block order.
-            seed: of the run.
+        ``raster`` says where the places of an image, row by row, are in block order; ``seed`` is the run's.
         """
         return background.centre(mean)
 
@@ -91,19 +85,10 @@ class Scorer:
         seed: int,
         conventions: Mapping[str, Convention] = CENTRED,
     ) -> None:
-        """Prepare the signatures.
+        """Prepare the signatures; a ValueError if a detector needs one and there are none.
 
-        Args:
-            detectors: whose scores are wanted.
-            backgrounds: by :attr:`Detector.space`.
-            signatures: None, if no detector has one.
-            places: patches of each stage, coarse to fine.
-            raster: the embedder's.
-            seed: of the feature subset.
-            conventions: by name.
-
-        Raises:
-            ValueError: if a detector needs a signature and there is none.
+        ``backgrounds`` are by :attr:`Detector.space`, ``places`` the patches of each stage, coarse to fine,
+        ``raster`` is the embedder's, ``seed`` that of the feature subset.
         """
         self.detectors = list(detectors)
         self.backgrounds = backgrounds

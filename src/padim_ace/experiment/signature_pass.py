@@ -1,7 +1,5 @@
 """The pass over the anomalous images that makes every signature of every draw."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,11 +11,8 @@ from torch import Tensor
 from padim_ace.detect.background import Background, Moments
 from padim_ace.detect.detector import Detector
 from padim_ace.detect.embedding import FeatureSubset
-from padim_ace.detect.inner_products import Full, Shape
-from padim_ace.detect.pool import Pool
 from padim_ace.detect.pyramid import Embedding
-from padim_ace.detect.registry import SIGNATURES
-from padim_ace.detect.signature import MeanSignature, as_embedding
+from padim_ace.detect.signature import MeanSignature, Pool, as_embedding
 from padim_ace.experiment.embeddings import ImageEmbeddings
 from padim_ace.experiment.protocols import Draw
 from padim_ace.experiment.scorer import Convention, SignatureSet
@@ -37,10 +32,6 @@ class DrawRun:
     backgrounds: dict[tuple[str, str], Background] = field(default_factory=dict)  #: By :attr:`Detector.space`
     signatures: SignatureSet | None = None
 
-    def of(self, background: str, channels: str) -> list[Detector]:
-        """The detectors that measure from one background."""
-        return [d for d in self.detectors if d.space == (background, channels)]
-
     def members(self, role: str, index: np.ndarray) -> Int[np.ndarray, " chosen"]:
         """Which of the images ``index`` have a role, as places in ``index``."""
         return np.flatnonzero(self.roles[index] == role)
@@ -53,42 +44,29 @@ class DrawRun:
 class _Gathering:
     """What the signatures of one draw are made of."""
 
-    def __init__(self, run: DrawRun, images: ImageEmbeddings, conventions: Mapping[str, Convention]) -> None:
+    def __init__(self, run: DrawRun, conventions: Mapping[str, Convention]) -> None:
         self.run = run
         targeted = [d for d in run.detectors if d.has_signature]
-        self.masks = any(SIGNATURES[d.signature].supervision == "masks" for d in targeted)
         self.mean = MeanSignature()
         plain = all(conventions[d.convention].normalised for d in targeted)
         self.unnormalised = None if plain else MeanSignature()
-        places = images.embedder.shape(run.subset).places
         self.pools = {space: Pool([d for d in targeted if d.space == space]) for space in run.backgrounds}
-        self.shapes = {
-            space: Shape(places, tuple(mean.shape[-1] for mean in background.mean))
-            for space, background in run.backgrounds.items()
-        }
         ranks = np.full(len(run.roles), len(run.roles))
         index = np.flatnonzero(run.roles == "signature")
         ranks[np.random.default_rng(run.draw.seed).permutation(index)] = np.arange(len(index))
         self.ranks = torch.from_numpy(ranks).float()
         """The order in which signature images are given, where a detector gets only a few."""
 
-    def white(self, space: tuple[str, str], embedding: Embedding) -> Embedding:
-        """An embedding as the background of a space whitens it."""
-        background = self.run.backgrounds[space]
-        product = Full(background.whitening, self.shapes[space])
-        return product.whiten(background.centre(background.narrow(embedding)))
-
     def found(self) -> SignatureSet:
         """The signatures."""
-        return SignatureSet(
-            self.mean.mean(),
-            self.unnormalised.mean() if self.unnormalised else None,
-            {
-                (*space, *pool): as_embedding(direction, self.shapes[space].features)
-                for space, gathered in self.pools.items()
-                for pool, direction in gathered.signatures(self.run.backgrounds[space].samples).items()
-            },
-        )
+        pooled = {}
+        for space, gathered in self.pools.items():
+            background = self.run.backgrounds[space]
+            features = [mean.shape[-1] for mean in background.mean]
+            for pool, direction in gathered.signatures(background.samples).items():
+                pooled[*space, *pool] = as_embedding(direction, features)
+        raw = None if self.unnormalised is None else self.unnormalised.mean()
+        return SignatureSet(self.mean.mean(), raw, pooled)
 
 
 def find_signatures(
@@ -100,13 +78,13 @@ def find_signatures(
     """The signatures of each draw, none where no detector needs one; the embeddings of images that are
     ``wanted`` again are kept."""
     gathered = {
-        number: _Gathering(run, images, conventions)
+        number: _Gathering(run, conventions)
         for number, run in enumerate(runs)
         if any(d.has_signature for d in run.detectors)
     }
     every = list(gathered.values())
     index = np.flatnonzero(np.any([of.run.roles == "signature" for of in every], axis=0))
-    levels = ["pixel"] if any(of.masks for of in every) else []
+    levels = ["pixel"] if any(pool.masked for of in every for pool in of.pools.values()) else []
     for batch, embedding in images.batches(index, "signature", levels):
         images.store.add(batch.index, embedding, wanted[batch.index])
         covered = images.embedder.covered(batch.masks["pixel"]) if levels else None
@@ -119,7 +97,7 @@ def find_signatures(
             for space, pool in of.pools.items():
                 if pool.wanted and len(members):
                     part = None if covered is None else covered[:, places.to(covered.device)]
-                    pool.add(of.white(space, chosen), part, rank)
+                    pool.add(of.run.backgrounds[space].whiten(chosen), part, rank)
         raw = {of: of.unnormalised for of in every if of.unnormalised is not None}
         if any(len(of.run.members("signature", batch.index)) for of in raw):
             embedding = images.compute(batch.images, normalise=False)
@@ -137,7 +115,7 @@ def _add_clutter(images: ImageEmbeddings, gathered: Sequence[_Gathering]) -> Non
             chosen = of.run.chosen(embedding, np.flatnonzero(members[number, batch.index]))
             for space, pool in of.pools.items():
                 if pool.learns:
-                    pool.add_clutter(of.white(space, chosen))
+                    pool.add_clutter(of.run.backgrounds[space].whiten(chosen))
 
 
 def clutter_images(runs: Sequence[DrawRun]) -> Bool[np.ndarray, "draw image"]:

@@ -1,7 +1,5 @@
 """What detectors are measured by: image scores and histograms of pixels, for every draw and detector."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -73,10 +71,8 @@ class Tally:
     def frame(self, names: Sequence[Mapping[str, object]], role: str = "test", **where: str) -> pd.DataFrame:
         """The metrics of the images of a role, a row for each draw, detector judged in it, level and metric.
 
-        ``names`` are the columns that name each detector, ``where`` those that all rows have in common.
-
-        Raises:
-            ValueError: if a detector has a score that is not finite; it is named.
+        ``names`` are the columns that name each detector, ``where`` those that all rows have in common. A
+        score that is not finite is a ValueError that names its detector.
         """
         rows = []
         image, anomalous = self.image, self.dataset.anomalous

@@ -1,7 +1,5 @@
 """The detectors that are run, and which page shows them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

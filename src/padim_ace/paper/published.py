@@ -4,8 +4,6 @@
 its three runs is compared with a mean over all of our seeds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,8 +40,7 @@ AGGREGATIONS = {
 """The paper's ways to make one variance of a covariance; ACE depends on none of them."""
 PREPARED = {"mstar": "mstar", "hrsid": "hrsid", "ssdd": "ssdd_kmeans"}
 """The paper's datasets, and which of ours was prepared as it says; it removed SSDD's targets by k-means."""
-STAND_INS = {"resnet50": "resnet50_keras"}
-"""Weights that stand in for a backbone's where these are out of reach."""
+STAND_INS = {"resnet50": "resnet50_keras"}  #: For weights that are out of reach
 IN_PAPER = {ours: name for name, ours in PREPARED.items()}
 HRSID_IMAGES = 5604  #: Images of HRSID's whole release
 
@@ -86,17 +83,12 @@ def read_published(path: Path | str) -> pd.DataFrame:
 
 
 def verdict(paper_mean: float, paper_std: float, ours: pd.Series, level: str) -> Verdict:
-    """Compare our runs with a published mean ± std of three, in percent.
+    """Compare our runs with a published mean ± std of three, in percent, of the level ``image`` or ``pixel``.
 
     The number is *reproduced* if the 90 % interval of the difference lies within ± :data:`MARGINS` (two
     one-sided tests at 5 %), else it *differs* if the interval excludes zero, else the comparison is
-    *inconclusive*. The paper's runs are not known: its spread enters as that of three random splits.
-
-    Args:
-        paper_mean: the published mean.
-        paper_std: its standard deviation of single runs.
-        ours: our values by seed; of one alone, which has no spread, the comparison is inconclusive.
-        level: ``image`` or ``pixel``.
+    *inconclusive*, as it is for one run of ours alone. The paper's runs are not known: its spread enters as
+    that of three random splits.
     """
     if ours.empty:
         return Verdict("not run")
@@ -119,18 +111,18 @@ def _would_decide(difference: float, margin: float, paper: tuple[float, int], he
     if math.isnan(half_width(0.9, paper, here)):
         return "more than one run on each side"
     (theirs, three), (ours, ten) = paper, here
-    seeds = {n: half_width(0.9, paper, (ours, n)) for n in range(ten + 1, MOST_RUNS)}
-    runs = {n: half_width(0.9, (theirs, n), here) for n in range(three + 1, MOST_RUNS)}
-    both = {1: half_width(0.9, (theirs, MOST_RUNS), (ours, MOST_RUNS))}
-    fewest_seeds, fewest_runs, decided = (
-        next((n for n, half in halves.items() if _word(difference, half, margin) != "inconclusive"), 0)
-        for halves in (seeds, runs, both)
-    )
-    if fewest_seeds:
-        return f"{fewest_seeds} seeds"
-    left = f"±{min(seeds.values()):.1f} stays"  # however many seeds
-    if fewest_runs:
-        return f"{fewest_runs} runs of the paper's ({left})"
+
+    def decide(*sides: tuple[float, int]) -> bool:
+        return _word(difference, half_width(0.9, *sides), margin) != "inconclusive"
+
+    for seeds in range(ten + 1, MOST_RUNS):
+        if decide(paper, (ours, seeds)):
+            return f"{seeds} seeds"
+    left = f"±{half_width(0.9, paper, (ours, MOST_RUNS - 1)):.1f} stays"  # however many seeds
+    for runs in range(three + 1, MOST_RUNS):
+        if decide((theirs, runs), here):
+            return f"{runs} runs of the paper's ({left})"
+    decided = decide((theirs, MOST_RUNS), (ours, MOST_RUNS))
     return f"{'more runs on both sides' if decided else 'only more images'} ({left})"
 
 

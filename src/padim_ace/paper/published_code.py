@@ -5,8 +5,6 @@ The code is Advanced-Vision-and-Learning-Lab/PaDiM-ACE at 7dff7f4. A *convention
 one and ``published-D3`` takes one away.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,26 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from padim_ace.detect import inner_products, pyramid
 from padim_ace.detect.background import Background
-from padim_ace.detect.inner_products import (
-    InnerProduct,
-    Prepared,
-    Projection,
-    Shape,
-    Signatures,
-    Weighted,
-    fine_signatures,
-)
-from padim_ace.detect.pyramid import (
-    BlockRows,
-    Embedding,
-    Energy,
-    column_energy,
-    fine_product,
-    flatten,
-    project,
-    quadratic_form,
-)
+from padim_ace.detect.inner_products import InnerProduct, Prepared, Projection, Shape, Signatures, Weighted
+from padim_ace.detect.pyramid import BlockRows, Embedding, Energy, project, quadratic_form
 from padim_ace.experiment.scorer import Convention
 
 DEVIATIONS = {
@@ -65,7 +47,7 @@ class Deviating(Convention):
             assert background.covariance is not None
             return WrongWay(background.covariance, shape)
         if covariance == "diagonal" and "D2" in self.deviations:
-            precision = column_energy(background.whitening, shape.places[-1])  # the diagonal of Σ⁻¹
+            precision = pyramid.column_energy(background.whitening, shape.places[-1])  # the diagonal of Σ⁻¹
             return Weighted(1 / precision if wrong_way else precision, shape)
         if covariance == "diagonal" and wrong_way:
             return Weighted([variance.clone() for variance in background.variances()], shape)
@@ -82,9 +64,9 @@ class Deviating(Convention):
         centred = "D5" not in self.deviations
         if "D3" not in self.deviations:
             return background.centre(mean) if centred else mean
-        scrambled = scramble(flatten(mean)[:, 0], raster, seed)
+        scrambled = scramble(pyramid.flatten(mean)[:, 0], raster, seed)
         if centred:
-            scrambled = scrambled - flatten([m.unsqueeze(1) for m in background.mean])[:, 0]
+            scrambled = scrambled - pyramid.flatten([m.unsqueeze(1) for m in background.mean])[:, 0]
         return scrambled.unsqueeze(-1)
 
 
@@ -107,8 +89,8 @@ class WrongWay(InnerProduct):
 
     def prepare(self, signatures: Signatures) -> Prepared:
         """See :class:`padim_ace.detect.inner_products.InnerProduct`."""
-        fine = fine_signatures(signatures)
-        product = fine_product(self.covariance, fine, symmetric=True)
+        fine = inner_products.fine_signatures(signatures)
+        product = pyramid.fine_product(self.covariance, fine, symmetric=True)
         return Prepared(self.shape.directions(product), (product * fine).sum(1))
 
     def measure(self, centred: Embedding, groups: Sequence[Prepared]) -> tuple[Energy, list[Projection]]:

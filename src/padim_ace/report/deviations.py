@@ -1,12 +1,10 @@
-"""What each deviation of the published code does to the numbers, and two figures of it.
+"""What each deviation of the published code does to the numbers, and a figure of the fill.
 
 A deviation is switched alone in two directions: *corrected* in the published code (``published`` to
 ``published-D3``), and *introduced* in the detector as it is meant (``centred`` to ``centred+D3``). Effects
 are differences of the same seed, so that the spread of splits and features cancels in them. AUROC is in
 percent, its differences are in points and stand with their 95 % intervals.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -18,11 +16,9 @@ import pandas as pd
 from IPython.display import HTML
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
-from scipy.linalg import fractional_matrix_power
-from scipy.stats import mannwhitneyu
 
 from padim_ace.detect.detector import Detector
-from padim_ace.report.figures import COLOURS, HEAT, INK, STYLE
+from padim_ace.report.figures import COLOURS, HEAT, STYLE
 from padim_ace.report.html_tables import Cell, table
 from padim_ace.report.summary import gain, select, spread_text
 from padim_ace.report.titles import dataset_title, detector_title
@@ -32,7 +28,6 @@ COVARIANCE = {"D1": "full", "D2": "diagonal", "D3": "full", "D4": "full", "D5": 
 DIRECTIONS = {"corrected": ("published", "published-"), "introduced": ("centred", "centred+")}
 """The convention before a deviation is switched, and how the one after begins."""
 EFFECTS = ("dataset", "level", "deviation", "direction", "before", "after", "effect", "half", "seeds")
-Clouds = tuple[Float[np.ndarray, "background 2"], Float[np.ndarray, "target 2"]]
 
 
 def auroc(
@@ -100,56 +95,6 @@ def listed(
     return "\n".join(lines)
 
 
-def simulated_features() -> tuple[Clouds, Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
-    """Background and target points of a Gaussian with two features, the target's mean, the covariance.
-
-    The background spreads eight times as far one way as the other, and the target a little less than it.
-    """
-    generator = np.random.default_rng(0)
-    angle = np.deg2rad(35)
-    axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    covariance = axes @ np.diag([16.0, 0.25]) @ axes.T
-    target = axes @ np.array([-1.0, 1.2])
-    factor = np.linalg.cholesky(covariance)
-    background = generator.normal(size=(400, 2)) @ factor.T
-    return (background, target + 0.8 * generator.normal(size=(60, 2)) @ factor.T), target, covariance
-
-
-def whitening_figure() -> tuple[Figure, str]:
-    """D1: what Σ^(-1/2) and Σ^(+1/2) make of the same features; the figure and its words."""
-    clouds, signature, covariance = simulated_features()
-    names = {0: "features", -0.5: "whitened, Σ$^{-1/2}$", 0.5: "the published code, Σ$^{+1/2}$"}
-    angle = np.linspace(0, 2 * np.pi, 100)
-    ellipse = 2 * np.stack([np.cos(angle), np.sin(angle)], 1) @ fractional_matrix_power(covariance, 0.5)
-    aurocs = []
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
-        for axis, (exponent, name) in zip(axes, names.items(), strict=True):
-            matrix = fractional_matrix_power(covariance, exponent)
-            background, target, tip = clouds[0] @ matrix, clouds[1] @ matrix, signature @ matrix
-            cosines = [points @ tip / np.linalg.norm(points, axis=1) for points in (target, background)]
-            aurocs.append(100 * mannwhitneyu(*cosines).statistic / (len(target) * len(background)))
-            for points, label, colour in zip(
-                (background, target), ("background", "target"), COLOURS, strict=False
-            ):
-                axis.scatter(*points.T, s=9, alpha=0.6, color=colour, lw=0, label=label)
-            axis.plot(*(ellipse @ matrix).T, color=INK, lw=1.2, ls="--")
-            axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": INK, "lw": 1.8})
-            axis.set_title(f"{name}\nAUROC of the cosine: {aurocs[-1]:.0f} %", fontsize=10)
-            limit = 1.05 * np.abs(np.concatenate([background, target])).max()
-            axis.set(aspect="equal", xlim=(-limit, limit), ylim=(-limit, limit))
-        axes[0].legend(loc="lower right", handletextpad=0.1)
-    alt = (
-        "Background and target points in three spaces, with the background's 2-sigma ellipse and an arrow to "
-        "the target signature. In feature space the background is a long, narrow ellipse with the targets at "
-        "its edge. Whitened, it is a circle and the targets stand clear on one side of it, in the direction "
-        "of the signature. Transformed by the square root of the covariance it is a thin line, and so are "
-        "the targets within it. The AUROC of the cosine with the signature is "
-        f"{', '.join(f'{value:.0f} %' for value in aurocs)}."
-    )
-    return figure, alt
-
-
 def fill_figure(
     normal: UInt8[np.ndarray, "row column"],
     filled: Bool[np.ndarray, "row column"],
@@ -169,9 +114,5 @@ def fill_figure(
             axis.spines[:].set_visible(False)
         figure.colorbar(drawn, ax=axes, shrink=0.8)
     inside, outside = np.nanmean(correlation[filled]), np.nanmean(correlation[~filled])
-    alt = (
-        "A simulated vehicle image whose target is erased, and beside it the correlation of neighbouring "
-        f"pixels in a small window: {inside:.2f} on average in the fill, which stands out dark, "
-        f"{outside:.2f} outside."
-    )
-    return figure, alt
+    alt = "A simulated vehicle image whose target is erased, and the correlation of neighbouring pixels: "
+    return figure, alt + f"{inside:.2f} on average in the fill, which stands out dark, {outside:.2f} outside."

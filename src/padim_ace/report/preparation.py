@@ -52,35 +52,27 @@ def mask_areas(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def examples(folder: Path, manifest: pd.DataFrame, rows: int = 4, seed: int = 0) -> Figure:
-    """Before, mask and after of two images per row: a row per class, or `rows` where there is one class."""
-    anomalous = manifest[manifest["label"] == "anomalous"]
-    names = sorted(set(anomalous["class"]))
-    rng = np.random.default_rng(seed)
-    if len(names) > 1:
-        picks = [rng.permutation(np.flatnonzero(anomalous["class"] == name))[:2] for name in names]
-    else:
-        picks = np.array_split(np.sort(rng.permutation(len(anomalous))[: 2 * rows]), rows)
-        names = names * rows
+def examples(folder: Path, manifest: pd.DataFrame, seed: int = 0) -> Figure:
+    """Before, mask and after of two images a row: two of each class, or eight of the only one."""
+    anomalous = manifest[manifest["label"] == "anomalous"].reset_index(drop=True)
     normal = manifest.loc[manifest["label"] == "normal", "path"].to_numpy()
+    rng = np.random.default_rng(seed)
+    classes = anomalous.groupby("class").groups.values()
+    picks = [pick for rows in classes for pick in rng.permutation(rows)[: 2 if len(classes) > 1 else 8]]
+    height = 1.36 * float((anomalous["height"] / anomalous["width"]).median()) + 0.2
     with plt.rc_context(STYLE):
-        height = 1.36 * float((anomalous["height"] / anomalous["width"]).median())
-        figure = plt.figure(figsize=(8.6, height * len(names) + 0.3))
-        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
-        grid = figure.add_gridspec(len(names), 7, width_ratios=[1, 1, 1, 0.08, 1, 1, 1])
-        for row, (name, pair) in enumerate(zip(names, picks, strict=True)):
-            for place, pick in enumerate(pair):
-                record = anomalous.iloc[pick]
-                image = read_grey8(folder / record["path"])
-                mask = read_grey8(folder / record["mask"]) if record["mask"] else np.zeros_like(image)
-                erased = folder / record["path"].replace("anomalous/", "normal/")
-                after = read_grey8(erased if erased.exists() else folder / str(rng.choice(normal)))
-                titles = ["before", "mask", "after" if erased.exists() else "a normal image"]
-                axes = [figure.add_subplot(grid[row, 4 * place + column]) for column in range(3)]
-                for axis, title, shown in zip(axes, titles, (image, mask, after), strict=True):
-                    _panel(axis, shown, mask > 0 if shown is image else None, title if row == 0 else "")
-                if place == 0 and len(set(names)) > 1:
-                    axes[0].set_ylabel(name, fontsize=9)
+        size, shape = (8.6, height * -(-len(picks) // 2)), (-(-len(picks) // 2), 6)
+        figure, axes = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+        for axis in axes.flat[3 * len(picks) :]:
+            axis.set_axis_off()
+        for three, record in zip(axes.reshape(-1, 3), anomalous.loc[picks].to_dict("records"), strict=False):
+            image = read_grey8(folder / record["path"])
+            mask = read_grey8(folder / record["mask"]) if record["mask"] else np.zeros_like(image)
+            erased = folder / record["path"].replace("anomalous/", "normal/")
+            after = read_grey8(erased if erased.exists() else folder / str(rng.choice(normal)))
+            _panel(three[0], image, mask > 0, record["class"])
+            _panel(three[1], mask, None, "mask")
+            _panel(three[2], after, None, "after" if erased.exists() else "a normal image")
     return figure
 
 
@@ -119,17 +111,15 @@ def report_lines(preparation: dict[str, Any]) -> list[str]:
         lines.append(f"Grey scale: {report['black']:g} is black, {report['white']:g} is white.")
     lines += [f"Left out: {number} {name}." for name, number in report.get("left_out", {}).items()]
     for note, about in report.get("notes", {}).items():
-        lines.append(
-            f"{about['images']} {note}: {', '.join(about['first'])}{', …' * (about['images'] > 10)}."
-        )
+        first = ", ".join(about["first"]) + ", …" * (about["images"] > 10)
+        lines.append(f"{about['images']} {note}: {first}.")
     lines += report.get("doubts", [])
     groups: Sequence[list[str]] = report.get("duplicate_groups", [])
     if groups:
         across = len(report.get("duplicate_groups_across_splits", []))
         dropped = f"{len(report['dropped'])} dropped" if "dropped" in report else "all kept"
-        lines.append(
-            f"Pixel-identical groups of images: {len(groups)}, {across} across the splits; {dropped}."
-        )
+        said = f"{len(groups)}, {across} across the splits; {dropped}"
+        lines.append(f"Pixel-identical groups of images: {said}.")
     for name, pair in report.get("unlike_standard_operating_conditions", {}).items():
         lines.append(f"Chips of {name}: {pair['found']} found, {pair['standard']} in the standard set.")
     removed = report.get("target_pixels_removed")
