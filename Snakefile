@@ -31,7 +31,7 @@ WRITTEN = ["scores.csv", "provenance.json", "seeds.json", *results.JOINED]  # in
 MEASURE = ["data_prep/errors.py", "data_prep/files.py", "src/padim_ace/detect", "src/padim_ace/experiment", "src/padim_ace/paper"]
 PEERS = [f"src/padim_ace/experiment/{name}.py" for name in ("anomalib_baselines", "dataset", "metrics", "protocols")]
 ROOMS = {"prepare": ["data_prep"]} | dict.fromkeys(["score", "baselines"], MEASURE)
-SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "data_prep"]
+SHOW = [*MEASURE, "src/padim_ace/report", "src/padim_ace/anomalib", "src/padim_ace/scene", "data_prep"]
 
 
 def parameters(notebook):
@@ -54,7 +54,7 @@ SHOWN = {
 LOCALISED = sorted({name for path in Path("config").glob("*.yaml") for name in yaml.safe_load(path.read_text())["datasets"]})
 RUNS = expand("{dataset}-{backbone}", dataset=DATASETS, backbone=[FIRST, "baselines"])
 RUNS += expand("{dataset}-{backbone}", dataset=config["compared"], backbone=config["backbones"][1:])
-PAGES = [*SHOWN, "try_it", "use_your_own"]
+PAGES = [*SHOWN, "try_it", "use_your_own", "whole_scene"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
@@ -80,7 +80,7 @@ wildcard_constraints:
     backbone="(?!baselines)[a-z0-9_]+",
 
 
-localrules: all, notebook, collect, collect_rivals
+localrules: all, notebook, collect, collect_rivals, detect_scenes
 
 
 rule all:
@@ -219,6 +219,21 @@ rule use_your_own:
     shell: RUN
 
 
+rule whole_scene:
+    input: **common("whole_scene")
+    output: page=f"{BUILD}/notebooks/whole_scene.ipynb"
+    params:
+        values=given(
+            data=os.environ.get("PADIM_ACE_DATA", "") if "hrsid" in DATASETS else "",
+            out=f"{BUILD}/whole_scene",
+            backbone=FIRST,
+            seas=48 if "hrsid" in DATASETS else 2,
+            threads=2,
+        ),
+    threads: 2
+    shell: RUN
+
+
 rule try_it:
     input: **common("try_it")
     output:
@@ -238,6 +253,28 @@ rule localisation:
     output: page=f"{BUILD}/notebooks/localisation_{{dataset}}.ipynb"
     params: values=lambda wildcards, input: given(dataset=wildcards.dataset, maps=f"{input.maps}")
     shell: RUN
+
+
+# Scenes of a folder through a model that `padim-ace fit` wrote, a job for each, apart from the book:
+#   snakemake detect_scenes --configfile config/demo.yaml --cores 4 --config scenes=<folder> model=ship.pt found=<folder>
+FOUND = config.get("found", "build/found")
+SCENES = {path.stem: str(path) for path in sorted(Path(config.get("scenes", "scenes")).glob("*.tif*"))}
+
+
+rule detect_scenes:
+    input: expand(f"{FOUND}/{{scene}}.geojson", scene=SCENES)
+
+
+rule detect_scene:
+    input:
+        model=config.get("model", "ship.pt"),
+        scene=lambda wildcards: SCENES[wildcards.scene],
+    output: multiext(f"{FOUND}/{{scene}}", ".score.tif", ".png", ".geojson")
+    params:
+        pfa=config.get("pfa", 1e-5),
+        out=FOUND,
+    threads: config["threads"]
+    shell: "OMP_NUM_THREADS={threads} padim-ace detect {input.model:q} {input.scene:q} --pfa {params.pfa} -o {params.out:q}"
 
 
 rule book:

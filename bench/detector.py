@@ -21,6 +21,7 @@ from timeit import timeit
 from typing import Any
 
 import numpy as np
+import scene
 import torch
 
 from data_prep import prepare
@@ -229,6 +230,12 @@ def main() -> None:
         a, b = processes.map(peak_memory, [whole] * 2, [backbone] * 2, (2000, 200))
     show("memory_2000_over_200", "<= 1.1", (a, b, a / b), "MB")
     show("reference_scoring_over_ours", ">= 100", reference_scoring_over_ours())
+    folder = scene.prepare_scenes(ROOT / "build/bench/scenes")
+    show("scene_over_backbone", ">= 0.6", paired(lambda: scene.bare(folder), lambda: scene.detect(folder)))
+    with ProcessPoolExecutor(**fresh) as processes:
+        a, b = processes.map(scene.peak_memory, [folder] * 2, ("large", "small"), [THREADS] * 2)
+    show("scene_memory_16384_over_4096", "<= 1.1", (a, b, a / b), "MB")
+    show("tiled_padim_over_ours", ">= 3", paired(*scene.tiled_padim(folder)))
     results.write_json(report | about, ROOT / "bench/latest.json")
 
 

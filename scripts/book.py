@@ -45,7 +45,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 API = [
-    *(f"padim_ace.{room}" for room in ("anomalib", "detect", "experiment", "paper", "report")),
+    *(f"padim_ace.{room}" for room in ("anomalib", "detect", "scene", "experiment", "paper", "report")),
     "data_prep",
 ]
 """The packages that have a page of their public names."""

@@ -4,6 +4,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["anomalib", "detect", "experiment", "paper", "report"],
+    submodules=["anomalib", "detect", "experiment", "paper", "report", "scene"],
     submod_attrs={"anomalib": ["PadimAce"]},
 )

@@ -94,6 +94,7 @@ MADE = {
     "try_it": ["build/demo/try_it/weights/onnx/model.onnx", "build/demo/try_it/try_it.json"],
     "front": [],
     "use_your_own": ["build/demo/use_your_own"],
+    "whole_scene": ["build/demo/whole_scene"],
 }
 """The other notebooks, in the order in which each finds what it reads, and what each writes."""
 
@@ -109,8 +110,12 @@ def test_the_notebooks_that_make_the_results_run_with_their_defaults_from_any_fo
     for name, files in MADE.items():
         folder = tmp_path / name
         folder.mkdir()
-        fewer = {"prepare": ["-y", "settings: {scenes: 20}"], "try_it": ["-p", "scenes", "4"]}.get(name, [])
-        outputs = run(name, root, folder, *fewer)
+        fewer = {
+            "prepare": ["-y", "settings: {scenes: 20}"],
+            "try_it": ["-p", "scenes", "4"],
+            "whole_scene": ["-y", "size: 768"],
+        }
+        outputs = run(name, root, folder, *fewer.get(name, []))
         assert any("image/svg+xml" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
         for file in files:
             assert (root / file).exists(), f"{name}: {file}"

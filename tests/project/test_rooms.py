@@ -13,11 +13,12 @@ PACKAGE = ROOT / "src/padim_ace"
 MAY_IMPORT = {
     "detect": set(),
     "anomalib": {"detect"},
+    "scene": {"detect"},
     "experiment": {"detect", "data_prep"},
     "paper": {"experiment", "detect", "data_prep"},
     "report": {"paper", "experiment", "detect", "data_prep"},
     "data_prep": set(),
-    "notebooks": {"report", "paper", "experiment", "detect", "anomalib", "data_prep"},
+    "notebooks": {"report", "paper", "experiment", "detect", "anomalib", "scene", "data_prep"},
 }
 FOLDERS = {"data_prep": ROOT / "data_prep", "notebooks": ROOT / "notebooks"}
 ROOMS = [room for room in MAY_IMPORT if room != "notebooks"]

@@ -167,6 +167,23 @@ def test_the_slurm_profile_plans_the_same_jobs(checkout, plans):
     assert "runtime=120" in plan
 
 
+@pytest.mark.parametrize("profile", [[], ["--profile", "profiles/slurm"]], ids=["local", "slurm"])
+def test_the_scenes_of_a_folder_are_a_job_each(checkout, tmp_path, profile):
+    (tmp_path / "a b").mkdir()
+    for name in ("a b/one.tif", "a b/two.x.tiff", "a b/note.txt", "ship.pt"):
+        (tmp_path / name).touch()
+    given = [
+        f"{name}={tmp_path / path}"
+        for name, path in {"scenes": "a b", "model": "ship.pt", "found": "out"}.items()
+    ]
+    plan = dry_run(checkout, "demo", "detect_scenes", *profile, "--config", *given, "pfa=1e-6")
+    runs = [shlex.split(line) for line in re.findall(r"padim-ace detect .*", plan)]
+    assert sorted(run[3] for run in runs) == [f"{tmp_path}/a b/one.tif", f"{tmp_path}/a b/two.x.tiff"]
+    for run in runs:
+        assert run[2] == f"{tmp_path}/ship.pt" and run[4:] == ["--pfa", "1e-06", "-o", f"{tmp_path}/out"]
+    assert f"output: {tmp_path}/out/one.score.tif" in plan and "rule score" not in plan
+
+
 def test_any_parameter_can_be_changed_for_one_run(checkout):
     plan = dry_run(checkout, "demo", "--config", "device=cuda", "batch_size=64")
     score = [given(c) for c in commands(plan) if notebook(c) == "score"]
