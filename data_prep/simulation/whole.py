@@ -111,8 +111,7 @@ def _amplitude(
         hull, found = _ship((ROOM, ROOM), middle, heading, length, rng)
         if not taken[square].any():
             taken[square] = True
-            row_at, column_at, strength = found
-            points = np.hstack([points, [row_at + top, column_at + left, brightness * strength]])
+            points = np.hstack([points, found * [[1], [1], [brightness]] + [[top], [left], [0]]])
             rows, columns = (np.flatnonzero(hull.any(axis))[[0, -1]].tolist() for axis in (1, 0))
             boxes.append((left + columns[0], top + rows[0], left + columns[1] + 1, top + rows[1] + 1))
     image = np.sqrt(intensity(power, points, System(1.5, 30.0, 3, noise=0.1), rng))
