@@ -16,10 +16,10 @@ class Detector:
         ValueError: for a word that is not registered, a number below 1, or parts that do not fit together.
     """
 
-    statistic: str = "ace"  #: A key of :data:`padim_ace.detect.STATISTICS`
+    statistic: str = "ace"  #: A key of ``detect.STATISTICS``
     background: str = "patch"  #: A key of :data:`padim_ace.detect.registry.BACKGROUNDS`
     covariance: str = "full"  #: A key of :data:`padim_ace.detect.registry.COVARIANCES`
-    signature: str = "mean"  #: A key of :data:`padim_ace.detect.SIGNATURES`; empty for PaDiM
+    signature: str = "mean"  #: A key of ``detect.SIGNATURES``; empty for PaDiM
     convention: str = "centred"
     """How it departs from ACE as it is defined (:mod:`padim_ace.paper.published_code`); empty for PaDiM."""
     channels: str = "network"  #: A key of :data:`padim_ace.detect.registry.CHANNELS`

@@ -38,7 +38,7 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, root: Path | str) -> "PreparedDataset":
-        """Read the manifest, with the errors of :func:`data_prep.read_manifest`."""
+        """Read the manifest, with the errors of ``data_prep.read_manifest``."""
         return cls(Path(root), read_manifest(Path(root)))
 
     def __len__(self) -> int:
