@@ -4,7 +4,7 @@ The vector of a pixel is its :data:`NEIGHBOURHOOD` × :data:`NEIGHBOURHOOD` neig
 Mahalanobis's. Two backgrounds:
 
 - local (:func:`local_rx`), the classic detector: the mean is that of a ring around the pixel, far enough
-  from it that a target does not reach into it (:mod:`padim_ace.detect.sar_channels`); the
+  from it that a target does not reach into it (``detect.sar_channels``); the
   covariance is that of the image's own residuals from these means. Reed and Yu demean locally and estimate
   the covariance over the image in the same way: the mean of clutter changes from place to place faster than
   its correlation does, and one covariance is one factorisation per image, where a covariance for each pixel
