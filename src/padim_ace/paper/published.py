@@ -118,7 +118,8 @@ def _would_decide(difference: float, margin: float, paper: tuple[float, int], he
     for seeds in range(ten + 1, MOST_RUNS):
         if decide(paper, (ours, seeds)):
             return f"{seeds} seeds"
-    left = f"±{half_width(0.9, paper, (ours, MOST_RUNS - 1)):.1f} stays"  # however many seeds
+    least = min(half_width(0.9, paper, (ours, seeds)) for seeds in range(ten + 1, MOST_RUNS))
+    left = f"±{least:.1f} stays"  # however many seeds
     for runs in range(three + 1, MOST_RUNS):
         if decide((theirs, runs), here):
             return f"{runs} runs of the paper's ({left})"
