@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 import torch
+from IPython.display import Markdown, display
 
 from data_prep.datasets import hrsid
 from data_prep.simulation.whole import write_scene
@@ -132,7 +133,15 @@ rates = [0.2, 0.5, 1, 2, 5, 10]
 found = {title: part[np.searchsorted(rate, rates, "right") - 1] for title, (rate, part) in curves.items()}
 table = pd.DataFrame(found)
 table = table.set_axis([f"{rate:g} / Mpx" for rate in rates]).T.rename_axis("Ships found at").reset_index()
-html_tables.table(table, "The part of the ships found at so many false alarms.", "froc_scenes")
+display(html_tables.table(table, "The part of the ships found at so many false alarms.", "froc_scenes"))
+at_one = {title: parts[rates.index(1)] for title, parts in found.items()}
+best = max(at_one, key=at_one.get)
+display(
+    Markdown(
+        f"At one false alarm on a megapixel **{best}** finds most of these ships, {at_one[best]:.0%}; the learnt signature finds "
+        f"{at_one['Learnt signature']:.0%}, the model without anomalous images {at_one['Without anomalous images']:.0%}."
+    )
+)
 
 # %% [markdown]
 # ## False alarms, asked and observed
@@ -155,6 +164,7 @@ for shape, count in ((4, seas), (10, 1), (2, 1)):
         write_scene(path, **sea, shape=shape, seed=100 + number)
 if data:
     clutter["HRSID"] = scene.fit(normals[1:], folder / "others.pt", options=options), normals[:1]
+ratios = {}
 figure, axis = plt.subplots(figsize=(5, 4), layout="constrained")
 for name, (model, paths) in clutter.items():
     asked, above, count = np.array([1e-2, 1e-3, 1e-4, 1e-5]), 0, 0
@@ -165,10 +175,18 @@ for name, (model, paths) in clutter.items():
         above, count = above + (score > thresholds[:, None, None]).sum((1, 2)), count + score.size
     shown = asked * count > 20  # false alarms that the rate comes to: fewer say little
     axis.plot(asked[shown], (above / count)[shown], marker="o", label=name)
+    ratios[name] = (above / count / asked)[shown]
 axis.fill_between(asked, asked / 2, asked * 2, color="black", alpha=0.1, label="a factor of 2")
 axis.set(xscale="log", yscale="log", xlabel="Asked, per patch", ylabel="Observed")
 axis.legend()
-figures.show(figure, "False alarms observed against those asked for, on seas of three shapes")
+display(figures.show(figure, "False alarms observed against those asked for, on seas of three shapes"))
+fitted_kind = ratios["shape 4"]
+display(
+    Markdown(
+        f"On the fitted kind of sea {fitted_kind.min():.1f} to {fitted_kind.max():.1f} times as many false alarms were observed as "
+        "were asked for."
+    )
+)
 
 # %% [markdown]
 # ## Time and memory
