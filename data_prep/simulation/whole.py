@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt16
 
 from data_prep.files import write_atomic
-from data_prep.simulation.sar import Scatterers, System, gamma_texture, gaussian_field, intensity
-from data_prep.simulation.scenes import _join, _no_points, _ship
+from data_prep.simulation.sar import System, gamma_texture, gaussian_field, intensity
+from data_prep.simulation.scenes import NOTHING, _ship
 
 ROOM = 96  # px, of the square that a ship is drawn in
 SPACING = 10.0  # m between pixels
@@ -101,7 +101,7 @@ def _amplitude(
     soil = 1.5 * np.exp(0.35 * gaussian_field(size, 9, rng)) * gamma_texture(size, 2.5, 1.2, rng)
     power = np.where(ashore, soil, power)
     edge = np.maximum(border - SLANT * row, 0) * (border > 0)
-    points = _no_points()
+    points = NOTHING
     boxes: list[tuple[int, int, int, int]] = []
     taken = (column < edge + ROOM / 2) | (column > coast - ROOM / 2)
     while len(boxes) < ships:
@@ -111,9 +111,7 @@ def _amplitude(
         hull, found = _ship((ROOM, ROOM), middle, heading, length, rng)
         if not taken[square].any():
             taken[square] = True
-            points = _join(
-                points, Scatterers(found.row + top, found.column + left, brightness * found.amplitude)
-            )
+            points = np.hstack([points, found * [[1], [1], [brightness]] + [[top], [left], [0]]])
             rows, columns = (np.flatnonzero(hull.any(axis))[[0, -1]].tolist() for axis in (1, 0))
             boxes.append((left + columns[0], top + rows[0], left + columns[1] + 1, top + rows[1] + 1))
     image = np.sqrt(intensity(power, points, System(1.5, 30.0, 3, noise=0.1), rng))
