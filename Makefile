@@ -87,8 +87,12 @@ lint: $(ENVIRONMENT)  ## ruff and mypy
 drift: $(ENVIRONMENT)  ## compare the last run of PROFILE with the results committed for it
 	@$(BIN)/python scripts/drift.py $(PROFILE)
 
+.PHONY: times
+times: $(ENVIRONMENT)  ## the time and memory of each notebook of the last run of PROFILE
+	@$(BIN)/python scripts/book.py times $(PROFILE)
+
 .PHONY: pdf
-pdf: book  ## the whole book as one PDF, book/_build/padim-ace.pdf (needs a Chromium)
+pdf: book  ## the book as two PDFs, book/_build/padim-ace{,-appendix}.pdf (needs a Chromium)
 	$(BIN)/python scripts/book.py pdf $(PROFILE)
 
 .PHONY: links

@@ -43,7 +43,7 @@ def parameters(notebook):
 # A page of results is a notebook that reads a folder `results` and writes nothing. It shows the committed numbers of
 # the profile that its default names, whichever profile is being built.
 PARAMETERS = {path.stem: parameters(path.stem) for path in sorted(Path("notebooks").glob("*.py"))}
-SEVERAL = {"table": [2, 3, 4]}  # notebooks that make several pages, by the parameter of their name
+SEVERAL = {"table": [1, 2, 3, 4]}  # notebooks that make several pages, by the parameter of their name
 SHOWN = {
     page: {"notebook": name, "profile": Path(values["results"]).name, "values": given}
     for name, values in PARAMETERS.items()
@@ -58,14 +58,9 @@ PAGES = [*SHOWN, "try_it", "use_your_own", "whole_scene"]
 PAGES += expand("localisation_{dataset}", dataset=LOCALISED) + expand("prepare_{dataset}", dataset=DATASETS)
 PAGES += [f"baselines_{run.removesuffix('-baselines')}" if "-baselines" in run else f"score_{run}" for run in RUNS]
 
-# Runs input.notebook into a scratch file, and puts it in its place with a stamp of its inputs when it is done.
-# What a failed notebook printed stays in build/<profile>/running.
-RUN = (
-    f"running={BUILD}/running/$(basename {{output.page}}) && mkdir -p {BUILD}/running && "
-    "papermill {input.notebook} $running -k python3 --cwd . --log-output --no-progress-bar {params.values} "
-    "2>&1 | grep --line-buffered -v 'TCP without encryption' && "
-    "python scripts/book.py stamp $running {output.page} {input}"
-)
+# Runs input.notebook into a scratch file, and puts it in its place with a stamp of its inputs and of what it took.
+# What a failed notebook printed stays in running/ beside the pages.
+RUN = "python scripts/book.py run {output.page} {params.values} {input}"
 
 
 def given(**values):

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Use it on your own images
 #
-# `PadimAce` is the detector of this book as a model of [anomalib](https://anomalib.readthedocs.io), used as its `Padim`
-# is. Needed are two folders: **normal** images, and **anomalous** images that show what is sought. Masks help to
-# measure, and are not needed.
+# **What does it take to find something of your own?** Two folders: **normal** images, and **anomalous** images that show what is
+# sought. Masks help to measure, and are not needed. `PadimAce` is the detector of this book as a model of
+# [anomalib](https://anomalib.readthedocs.io), used as its `Padim` is.
 #
 # :::{admonition} This notebook
 # :class: dropdown note
@@ -37,8 +37,8 @@ seed = 0
 #
 # Then train. anomalib's `Folder` splits the images: four fifths of the normals train; the rest, and the anomalous
 # images, are halved into validation and test. Of the anomalous images of validation every second one makes the
-# **target signature**, for a training set of `Folder` has none; the others set the threshold. The test half does
-# nothing but test. With anomalous images to spare, give a folder of them as `signature_images`.
+# **target signature**, since the training set of `Folder` has none; the others set the threshold. The test half
+# only tests. With anomalous images to spare, give a folder of them as `signature_images`.
 
 # %%
 import logging
@@ -93,7 +93,7 @@ engine.fit(model, datamodule=data)
 # One pass over the normal images streams the background's mean and covariance, in memory that does not grow with
 # their number. Then each image for the signature contributes the 16 patches that are farthest from that background.
 # The direction by which the best patch of each image tells anomalous images from normal ones is the
-# signature. Nothing else is learned. (`PadimAce()` alone is the paper's detector: the mean embedding of whole images.)
+# signature. Nothing else is learnt. (`PadimAce()` alone is the paper's detector: the mean embedding of whole images.)
 #
 # ## How well does it do?
 #
@@ -206,8 +206,7 @@ pd.DataFrame(
 # | | `patch` | images are aligned, and what is normal depends on the place (PaDiM's own assumption) |
 # | `preset` | `recommended` | you know which images are anomalous, and no more: one of them is better than none |
 # | | `unsupervised` | you have no anomalous image |
-# | `signature` | `lace` | the recommended one, learnt from labels of images |
-# | | `masked` | you have masks of the signature images |
+# | `signature` | `masked` | you have masks of the signature images |
 # | | `mean` | the paper's; works where targets are large or always in the same place |
 # | `statistic` | `tolerant` | targets differ from each other ([](beyond.ipynb) says why) |
 # | | `ace` | you want the cosine itself |

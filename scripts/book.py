@@ -1,7 +1,7 @@
-"""The book: stamp executed notebooks, put their pages and the prose together, and build HTML or PDF.
+"""The book: run and stamp notebooks, put their pages and the prose together, and build HTML or PDF.
 
-python scripts/book.py stamp RUNNING.ipynb PAGE.ipynb INPUT...
-python scripts/book.py html|pdf|links PROFILE
+python scripts/book.py run PAGE.ipynb PARAMETERS INPUT...
+python scripts/book.py html|pdf|links|times PROFILE
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import http.server
 import inspect
-import os
+import math
 import pkgutil
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import nbformat
+import pages
+import pandas as pd
 import try_it
 import yaml
 
@@ -33,11 +36,11 @@ from data_prep.errors import DataError
 from data_prep.files import sha256, write_atomic
 from padim_ace.experiment import results
 from padim_ace.paper import published
-from padim_ace.report import ledger, titles
+from padim_ace.report import html_tables, ledger, titles
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "book/_build/html"
-PDF = ROOT / "book/_build/padim-ace.pdf"
+PDF = {part: HTML.with_name(f"padim-ace{part}.pdf") for part in ("", "-appendix")}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -47,12 +50,39 @@ API = [
 ]
 """The packages that have a page of their public names."""
 
+KEEP = """([captions, appendix]) => {
+  document.querySelectorAll('details').forEach(part => part.open = true);
+  const nested = (part) => part.parentElement.closest('.toctree-wrapper');
+  const parts = [...document.querySelectorAll('.toctree-wrapper')].filter((part) => !nested(part));
+  const first = parts.length - captions.filter((caption) => caption.startsWith('Appendix')).length;
+  parts.forEach((part, i) => (i >= first) !== appendix && part.remove());
+}"""
+"""Leaves the main part or the appendices of the book in one page."""
+
 
 class BookError(RuntimeError):
     """Why the book can't be built, in one line."""
 
 
-def stamp(running: Path, page: Path, inputs: list[Path]) -> None:
+def run(page: Path, given: list[str], inputs: list[Path]) -> None:
+    """Run the first of the inputs by papermill into a scratch file; put it in its place when it is done."""
+    running = page.parents[1] / "running" / page.name
+    running.parent.mkdir(parents=True, exist_ok=True)
+    command = ["papermill", str(inputs[0]), str(running), *given, "-k", "python3", "--cwd", "."]
+    command += ["--log-output", "--no-progress-bar"]
+    pipe: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, **pipe) as process:
+        for line in process.stdout or ():
+            if "TCP without encryption" not in line:
+                print(line, end="", flush=True)
+    if process.returncode:
+        raise BookError(f"{page}: expected {inputs[0]} to run, found an error; {running} has it")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    measured = {"cpu": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss / 1e6}  # s, GB
+    stamp(running, page, inputs, measured)
+
+
+def stamp(running: Path, page: Path, inputs: list[Path], measured: dict[str, float]) -> None:
     """Put an executed notebook in its place, with the checksums of what it was made from in its metadata."""
     notebook = nbformat.read(running, as_version=4)
     took = notebook.metadata.pop("papermill", {}).get("duration")
@@ -63,6 +93,7 @@ def stamp(running: Path, page: Path, inputs: list[Path]) -> None:
     notebook.metadata["padim_ace"] = {
         "inputs": {str(path): sha256(path) for path in made_from},
         "seconds": took,
+        **measured,
     }
     write_atomic(page, nbformat.writes(notebook).encode())
 
@@ -84,107 +115,21 @@ def sources(profile: str) -> Path:
     shutil.rmtree(book, ignore_errors=True)
     shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build"))
     for prose in book.glob("*.md"):
-        prose.write_text(unbroken(prose.read_text(encoding="utf-8")), encoding="utf-8")
+        prose.write_text(pages.unbroken(prose.read_text(encoding="utf-8")), encoding="utf-8")
     for page in sorted((build / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(page, as_version=4)
         check_stamp(page, notebook)
-        _finish_page(notebook, page.stem, book)
+        pages.finish(notebook, page.stem, book)
         nbformat.write(notebook, book / page.name)
+    pages.join_made(book)
     _api_pages(book)
+    needed = html_tables.table(needs(profile), "What it takes, as measured.", "needs", form=".1f")
+    (book / "figures/needs.html").write_text(needed.data, encoding="utf-8")
     _extra_files(book / "_extra")
     try_it.add(build, book)
+    _toc(book)
     _config(book)
     return book
-
-
-def unbroken(text: str) -> str:
-    """Text in which no line ends between a number and its ± or %."""
-    return re.sub(r"(?<=\d) (?=[±%])|(?<=±) (?=\d)", "\N{NO-BREAK SPACE}", text)
-
-
-def source_of(page: str) -> str:
-    """The notebook that a page was made by: ``score_mstar-resnet18`` by ``score``."""
-    names = {path.stem for path in (ROOT / "notebooks").glob("*.py")} | {"localisation"}
-    name = max((name for name in names if page == name or page.startswith(f"{name}_")), key=len)
-    return "figure_localisation" if name == "localisation" else name
-
-
-def launch_links(name: str) -> dict[str, str]:
-    """Where a notebook can be opened without installing anything, once the project is public.
-
-    The repository's name is given by the machine that publishes the book (GITHUB_REPOSITORY); else there are
-    no links.
-    """
-    repository = os.environ.get("GITHUB_REPOSITORY", "")
-    if not repository:
-        return {}
-    return {
-        "Binder": f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/notebooks/{name}.ipynb",
-        "Colab": f"https://colab.research.google.com/github/{repository}/blob/gh-pages/files/{name}.ipynb",
-    }
-
-
-def _is_progress(output: Any) -> bool:
-    """Whether an output is a progress bar, as text or as a widget (whose script is of another host)."""
-    widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-    return widget or output.get("name") == "stderr"
-
-
-def _finish_page(notebook: Any, page: str, book: Path) -> None:
-    """Drop progress bars, keep the headline figure for the first page, and say how to make the page again."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            cell.source = unbroken(cell.source)
-            continue
-        cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
-        for output in cell.outputs:
-            for kind in {"text/html", "text/markdown"} & set(output.get("data", {})):
-                output["data"][kind] = unbroken(output["data"][kind])
-        tags = cell.metadata.setdefault("tags", [])
-        if "injected-parameters" in tags:  # what the page was made with, in place of the defaults
-            tags.append("hide-input")
-        elif "parameters" in tags:
-            tags.append("remove-cell")
-        if "headline" in tags:
-            found = "".join(
-                output["data"].get("text/html", "") for output in cell.outputs if "data" in output
-            )
-            (book / "figures" / "headline.html").write_text(found, encoding="utf-8")
-    name = source_of(page)
-    if page != name:
-        _name_page(notebook, page)
-    stamp = notebook.metadata["padim_ace"]
-    links = [
-        f'<a href="files/{name}.ipynb" download>notebook</a>',
-        f'<a href="files/{name}.py">source</a>',
-    ]
-    links += [f'<a href="{url}">{where}</a>' for where, url in launch_links(name).items()]
-    took = f"It took {stamp['seconds']:.0f} s. " if stamp["seconds"] else ""
-    notebook.cells.append(
-        nbformat.v4.new_markdown_cell(
-            f'<div class="page-footer">Made by <code>notebooks/{name}.py</code> ({", ".join(links)}). {took}'
-            f"Make it again alone: <code>make page PAGE={page}</code>.</div>",
-        )
-    )
-
-
-def _name_page(notebook: Any, page: str) -> None:
-    """Say in the title of a page which it is of those that one notebook makes.
-
-    A cell tagged ``title`` puts out the title and what follows it; where there is none, the dataset and the
-    backbone in the page's name are added to the notebook's title.
-    """
-    head = next(cell for cell in notebook.cells if cell.cell_type == "markdown" and "# " in cell.source)
-    for cell in [cell for cell in notebook.cells if "title" in cell.metadata.get("tags", [])]:
-        notebook.cells.remove(cell)
-        before, _, after = re.split(r"^(# .*)$", head.source, maxsplit=1, flags=re.MULTILINE)
-        head.source = before + cell.outputs[0]["data"]["text/markdown"] + after
-        return
-    dataset, _, backbone = page.partition("_")[2].partition("-")
-    about = ", ".join(filter(None, (titles.dataset_title(dataset), titles.backbone_title(backbone))))
-    about = re.sub(r"^[A-Z](?=[a-z])", lambda first: first[0].lower(), about)  # MSTAR, but simulated vehicles
-    head.source = re.sub(r"^(# .*)$", rf"\1: {about}", head.source, count=1, flags=re.MULTILINE)
 
 
 def public_names(package: str) -> dict[str, list[str]]:
@@ -230,11 +175,18 @@ def _extra_files(extra: Path) -> None:
     shutil.copytree(mathjax / "output/chtml/fonts", target / "output/chtml/fonts")
     (extra / "_static/itables").mkdir()
     shutil.copy(Path(str(files("itables"))) / "html/dt_bundle.js", extra / "_static/itables")
-    (extra / "files").mkdir()
-    for path in sorted((ROOT / "notebooks").glob("*.py")):
-        shutil.copy(path, extra / "files")
-        if path.with_suffix(".ipynb").is_file():
-            shutil.copy(path.with_suffix(".ipynb"), extra / "files")
+    pages.offer(extra / "files")
+
+
+def _toc(book: Path) -> None:
+    """Leave out of the contents what was not made: a glob that matches no page is an error."""
+    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    for part in toc["parts"]:
+        part["chapters"] = [
+            e for e in part["chapters"] if "glob" not in e or [*book.glob(f"{e['glob']}.ipynb")]
+        ]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 
 
 def _config(book: Path) -> None:
@@ -245,6 +197,40 @@ def _config(book: Path) -> None:
     paper = published.read_published(ROOT / "book/published.csv")
     config["sphinx"]["config"]["myst_substitutions"] = ledger.numbers(paper, scores, folder)
     (book / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def measured(profile: str) -> pd.DataFrame:
+    """What the notebooks of the last run took: wall time and processor time in seconds, memory in GB."""
+    paths = sorted((ROOT / "build" / profile / "notebooks").glob("*.ipynb"))
+    stamps = [nbformat.read(path, as_version=4).metadata["padim_ace"] for path in paths]
+    return pd.DataFrame(stamps, [path.stem for path in paths]).reindex(columns=["seconds", "cpu", "memory"])
+
+
+def needs(profile: str) -> pd.DataFrame:
+    """What it takes to make pages again, as measured: those made here, and the paper's numbers."""
+    kinds = dict.fromkeys([*pages.LIGHT, "deviations"], ("each page of results", "`results/`"))
+    kinds |= dict.fromkeys(
+        [*pages.MADE, "fill_visibility"], (f"all numbers of profile {profile}", "its images")
+    )
+    kinds |= dict.fromkeys(["front", "figure_localisation"], ("the figures with images", "these images"))
+    found = measured(profile)
+    named = [pages.source_of(page) for page in found.index]
+    found["what"], found["data"] = zip(
+        *(kinds.get(name, (name, "its images")) for name in named), strict=True
+    )
+    rows = []
+    for (what, data), part in found.groupby(["what", "data"]):
+        cpu = part["cpu"].median() if data == "`results/`" else part["cpu"].sum(min_count=1)
+        rows.append((what, cpu / 60, part["memory"].max(), data))
+    runs = pd.DataFrame(
+        {**run["parameters"], "seconds": run["seconds"]}
+        for run in results.read_json(ROOT / "results/paper/provenance.json")["runs"].values()
+    )
+    images = ledger.prepared_images(ROOT / "results/paper")
+    for dataset, part in runs.groupby("dataset"):
+        what = f"all numbers of {titles.dataset_title(dataset)}"
+        rows.append((what, part["seconds"].sum() / 60, math.nan, f"{images[dataset]} images"))
+    return pd.DataFrame(rows, columns=["To make again", "CPU minutes", "Memory, GB", "Data"])
 
 
 def build(profile: str, builder: str = "html") -> Path:
@@ -277,10 +263,10 @@ def stamp_book() -> None:
 
 def html(profile: str) -> None:
     """Build the book's pages into book/_build/html, which changes only when they are whole."""
-    pages = build(profile)
+    built = build(profile)
     HTML.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(HTML, ignore_errors=True)
-    shutil.move(pages, HTML)
+    shutil.move(built, HTML)
     stamp_book()
     (HTML / "index.html").touch()
 
@@ -308,29 +294,30 @@ def serve(folder: Path) -> http.server.ThreadingHTTPServer:
 
 
 def pdf(profile: str) -> None:
-    """Print the whole book, as one page, to a PDF."""
+    """Print the book to two PDFs: its main part, and its appendices."""
     from playwright.sync_api import sync_playwright
 
+    parts = yaml.safe_load((ROOT / "book/_toc.yml").read_text(encoding="utf-8"))["parts"]
+    captions = [part["caption"] for part in parts]
     server = serve(build(profile, "singlehtml"))
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=browser(), args=["--no-sandbox", "--disable-gpu"]
         )
-        page = chromium.new_page(color_scheme="light")
-        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-        page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
-        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-        page.emulate_media(media="print")
-        page.add_style_tag(content="section > h2 { break-before: page }")  # a chapter
-        PDF.parent.mkdir(parents=True, exist_ok=True)
-        page.pdf(
-            path=str(PDF),
-            format="A4",
-            margin={"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"},
-        )
+        for part, path in PDF.items():
+            page = chromium.new_page(color_scheme="light")
+            page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+            page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
+            page.evaluate(KEEP, [captions, bool(part)])
+            page.emulate_media(media="print")
+            page.add_style_tag(content="section > h2 { break-before: page }")  # a chapter
+            path.parent.mkdir(parents=True, exist_ok=True)
+            edge = {"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"}
+            page.pdf(path=str(path), format="A4", margin=edge)  # type: ignore[arg-type]
+            page.close()
+            print(path)
         chromium.close()
     server.shutdown()
-    print(PDF)
 
 
 def asked(url: str) -> str:
@@ -360,13 +347,20 @@ def links(profile: str) -> None:
         raise BookError(f"links: expected {len(found)} addresses to answer, found {failed} that did not")
 
 
+def times(profile: str) -> None:
+    """Print :func:`measured` as Markdown, the longest first, for the summary of a job."""
+    print("| notebook | s | CPU s | GB |\n|---|--:|--:|--:|")
+    for name, *values in measured(profile).sort_values("seconds", ascending=False).itertuples():
+        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |")
+
+
 def main(arguments: list[str]) -> None:
     command, *rest = arguments
-    if command == "stamp":
-        running, page, *inputs = map(Path, rest)
-        stamp(running, page, inputs)
+    if command == "run":
+        values = rest.index(next(word for word in rest[1:] if word.endswith(".ipynb")))
+        run(Path(rest[0]), rest[1:values], [Path(word) for word in rest[values:]])
     else:
-        {"html": html, "pdf": pdf, "links": links}[command](*rest)
+        {"html": html, "pdf": pdf, "links": links, "times": times}[command](*rest)
 
 
 if __name__ == "__main__":

@@ -47,9 +47,6 @@ def add(build: Path, book: Path) -> None:
     runtime = build.parent / PACKAGE
     if why := fetch(runtime):
         print(f"The book is built without the chapter Try it in the page. {why}")
-        toc = book / "_toc.yml"
-        chapters = toc.read_text(encoding="utf-8")
-        toc.write_text(chapters.replace("      - file: try_it\n", ""), encoding="utf-8")
         (book / "try_it.ipynb").unlink(missing_ok=True)
         return
     made, target = build / "try_it", book / "_extra/_static/try_it"

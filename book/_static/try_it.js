@@ -124,7 +124,7 @@ const tryIt = async (widget, base) => {
   draw();
   for (const { file, title, ships } of fitted.samples) {
     const button = document.createElement("button");
-    const image = Object.assign(new Image(), { src: base + file, alt: title, title });
+    const image = Object.assign(new Image(), { src: base + file, alt: title, title, className: "dark-light" });
     button.append(image);
     button.addEventListener("click", async () => score(await (await fetch(image.src)).blob(), title, ships));
     widget.querySelector(".samples").append(button);

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import pages
 import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-ON_COMMITTED_RESULTS = ["table_1", "table", "table_demo", "ledger"]
-ON_COMMITTED_RESULTS += ["deviations", "beyond", "classes"]
+ON_COMMITTED_RESULTS = [*pages.LIGHT, "deviations"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -63,6 +63,24 @@ def test_it_runs_alone_with_its_defaults_from_any_folder(name, tmp_path):
     assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", shown), re.IGNORECASE)
 
 
+@pytest.mark.skipif(not os.environ.get("PADIM_ACE_SLOW"), reason="slow: set PADIM_ACE_SLOW=1")
+def test_binders_environment_is_light_and_runs_all_notebooks_that_only_read_results(tmp_path):
+    python, binder = tmp_path / "light/bin/python", ROOT / "binder"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "light"], check=True)
+    install = [python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt"]
+    done = subprocess.run([*install, "-r", binder / "requirements.txt"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a package index: expected one, found {done.stderr.strip().splitlines()[-1]}")
+    size = sum(path.stat().st_size for path in (tmp_path / "light").rglob("*") if path.is_file())
+    assert size < 1e9 and not list((tmp_path / "light").rglob("torch"))
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "MPLBACKEND": "agg"}
+    for name in pages.LIGHT:
+        cells = jupytext.read(ROOT / f"notebooks/{name}.py").cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        done = subprocess.run([python, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert not done.returncode, done.stderr[-2000:]
+
+
 MADE = {
     "prepare": ["build/demo/prepared/demo_sea/manifest.csv"],
     "score": [
@@ -74,6 +92,7 @@ MADE = {
     ],
     "figure_localisation": [],
     "try_it": ["build/demo/try_it/weights/onnx/model.onnx", "build/demo/try_it/try_it.json"],
+    "front": [],
     "use_your_own": ["build/demo/use_your_own"],
     "whole_scene": ["build/demo/whole_scene"],
 }

@@ -73,7 +73,7 @@ def test_a_profile_leaves_the_committed_results_of_the_other_alone(plans):
 
 
 def commands(plan):
-    return [shlex.split(line) for line in re.findall(r"papermill .*? 2>&1", plan)]
+    return [shlex.split(line) for line in re.findall(r"scripts/book.py run (.*)", plan)]
 
 
 def given(command):
@@ -84,6 +84,11 @@ def given(command):
         if flag == "-y"
         for name, value in json.loads(text).items()
     }
+
+
+def notebook(command):
+    """The name of the notebook that is run: the first input."""
+    return next(Path(word).stem for word in command[1:] if word.endswith(".ipynb"))
 
 
 def parameters(notebook):
@@ -97,7 +102,7 @@ def test_notebooks_have_the_parameters_that_they_are_given(plans, profile):
     found = commands(plans[profile])
     assert len(found) > 15
     for command in found:
-        assert set(given(command)) <= parameters(Path(command[1]).stem), command[1]
+        assert set(given(command)) <= parameters(notebook(command)), command
 
 
 def test_the_slow_rivals_have_a_run_of_their_own_that_pages_and_our_detectors_do_not_repeat(checkout, plans):
@@ -115,7 +120,7 @@ def test_the_slow_rivals_have_a_run_of_their_own_that_pages_and_our_detectors_do
 
 
 def test_networks_that_were_never_trained_have_the_rivals_seeds(plans):
-    score = [given(c) for c in commands(plans["paper"]) if c[1] == "notebooks/score.ipynb"]
+    score = [given(c) for c in commands(plans["paper"]) if notebook(c) == "score"]
     for values in score:
         few = values["backbone"].endswith("_random")
         assert values["seeds"] == config("paper")["rival_seeds" if few else "seeds"]
@@ -124,14 +129,14 @@ def test_networks_that_were_never_trained_have_the_rivals_seeds(plans):
 
 @pytest.mark.parametrize(("profile", "dataset"), [("demo", "demo_sea"), ("paper", "ssdd")])
 def test_the_chapter_on_your_own_images_runs_on_the_profiles_own(plans, profile, dataset):
-    (command,) = [c for c in commands(plans[profile]) if c[1] == "notebooks/use_your_own.ipynb"]
+    (command,) = [c for c in commands(plans[profile]) if notebook(c) == "use_your_own"]
     assert given(command)["images"] == f"build/{profile}/prepared/{dataset}"
     assert given(command)["backbone"] == config(profile)["backbones"][0]
 
 
 def test_data_and_settings_reach_the_preparation(plans):
     """The folder's name would run a command of its own if it were not quoted."""
-    prepare = [given(c) for c in commands(plans["paper"]) if c[1] == "notebooks/prepare.ipynb"]
+    prepare = [given(c) for c in commands(plans["paper"]) if notebook(c) == "prepare"]
     settings = {values["dataset"]: values["settings"] for values in prepare}
     assert settings == config("paper")["datasets"] and settings["hrsid"] == {"tile_size": 200}
     assert {values["data"] for values in prepare} == {DATA}
@@ -181,5 +186,5 @@ def test_the_scenes_of_a_folder_are_a_job_each(checkout, tmp_path, profile):
 
 def test_any_parameter_can_be_changed_for_one_run(checkout):
     plan = dry_run(checkout, "demo", "--config", "device=cuda", "batch_size=64")
-    score = [given(c) for c in commands(plan) if c[1] == "notebooks/score.ipynb"]
+    score = [given(c) for c in commands(plan) if notebook(c) == "score"]
     assert {(values["device"], values["batch_size"]) for values in score} == {("cuda", 64)}

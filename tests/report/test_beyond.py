@@ -33,20 +33,33 @@ def scores(gain, rx=0.0, seeds=5, **changed):
     ("gain", "above", "below"), [(0.01, True, False), (0.001, False, False), (-0.01, False, True)]
 )
 def test_ahead_means_by_more_than_the_interval_of_the_paired_difference(gain, above, below):
-    frame = beyond.comparison(scores(gain), beyond.COMPARED, "ssdd")
+    frame = beyond.comparison(scores(gain), beyond.COMPARED, ["ssdd"])
     row = frame[(frame["detector"] == "PaDiM") & (frame["metric"] == "aupro")].iloc[0]
     assert row["ahead"] == pytest.approx(100 * gain) and row["ahead_half"] == pytest.approx(HALF, rel=1e-3)
     assert (row["above"], row["below"]) == (above, below)
 
 
 def test_the_table_marks_what_is_decided_and_says_how_many_seeds():
-    frame = beyond.comparison(scores(0.01, rx=-0.01, seeds=3), beyond.COMPARED, "ssdd")
+    frame = beyond.comparison(scores(0.01, rx=-0.01, seeds=3), beyond.COMPARED, ["ssdd"])
     read = Read(beyond.comparison_table(frame, "caption", "name"))
     assert read.rows[0] == ["Detector", "Known", *beyond.METRICS.values()]
     ours, padim, rx, patches = read.rows[1:]
     assert [ours[0], ours[1]] == ["recommended", "image labels"] and (1, 2) in read.bold
     assert "▼" in padim[2] and "▲" in rx[2] and "▼" in patches[2] and "▼" not in ours[2]
     assert "on the same 3 seeds" in read.titles[4, 2] and "on the same 5 seeds" in read.titles[2, 2]
+
+
+def test_several_datasets_have_a_column_each_and_what_is_decided_is_said_of_each():
+    both = pd.concat([scores(0.01, rx=0.01), scores(0.01, rx=-0.01, dataset="hrsid")])
+    frame = beyond.comparison(both, beyond.FRONT, ["ssdd", "hrsid"], [("image", "auroc")])
+    heads = Read(beyond.comparison_table(frame, "caption", "name")).rows[0]
+    assert heads[2:] == ["SSDD Image AUROC", "HRSID Image AUROC"]
+    assert (
+        beyond.decided(frame) == "above all others in image AUROC on SSDD; below RX in image AUROC on HRSID"
+    )
+    level = beyond.comparison(scores(0.01), beyond.FRONT, ["ssdd"], [("pixel", "ap")])
+    assert beyond.decided(level) == "not decided against RX in pixel AP on SSDD"
+    assert "recommended 91.0" in beyond.front_figure(frame)[1]
 
 
 def test_columns_are_counted_where_it_is_above_all_rivals_and_below_one():

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import jupytext
+import pages
 import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "src/padim_ace/report").glob("[!_]*.py"))
-PAGES = ["table", "table_1", "table_demo", "ledger", "beyond"]
 
 
 BLOCK = """
@@ -32,7 +32,7 @@ def test_every_module_of_the_room_can_be_imported():
     assert not done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", pages.LIGHT)
 def test_a_page_can_be_made(page):
     cells = jupytext.read(ROOT / "notebooks" / f"{page}.py").cells
     done = run("\n".join(cell.source for cell in cells if cell.cell_type == "code"))

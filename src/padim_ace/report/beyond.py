@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -45,6 +47,11 @@ COMPARED: dict[str, tuple[Who, str]] = {
     "PaDiM-ACE, as meant": (PADIM_ACE, "image labels"),
 }
 """The main table: who, and what has to be known of the training images."""
+FRONT: dict[str, tuple[Who, str]] = {
+    **{title: COMPARED[title] for title in ("recommended", "RX", "PaDiM", "PaDiM-ACE, as meant")},
+    "PaDiM-ACE, as published": (replace(PADIM_ACE, convention="published"), "image labels"),
+}
+"""Those of the front page."""
 OTHERS: dict[str, tuple[Who, str]] = {
     "recommended": (RECOMMENDED, "image labels"),
     "PaDiM with SAR channels": (UNSUPERVISED, "normal images"),
@@ -76,17 +83,18 @@ def difference(scores: pd.DataFrame, theirs: Who, dataset: str, metric: Metric, 
 def comparison(
     scores: pd.DataFrame,
     who: Mapping[str, tuple[Who, str]],
-    dataset: str,
-    metrics: Mapping[Metric, str] = METRICS,
+    datasets: Collection[str],
+    metrics: Collection[Metric] = METRICS,
 ) -> pd.DataFrame:
     """Every detector's mean in every metric, and how far the recommended one is above it.
 
-    Columns: ``detector``, ``supervision``, ``level``, ``metric``, ``mean``, ``half``, ``seeds``, ``ahead``,
-    ``ahead_half``, and whether the recommended one is ``above`` or ``below`` by more than the interval.
+    Columns: ``dataset``, ``detector``, ``supervision``, ``level``, ``metric``, ``mean``, ``half``, ``seeds``,
+    ``ahead``, ``ahead_half``, and whether the recommended one is ``above`` or ``below`` by more than the
+    interval.
     """
     rows = []
     for title, (one, supervision) in who.items():
-        for metric in metrics:
+        for dataset, metric in product(datasets, metrics):
             found = values(scores, one, dataset, metric)
             if found.empty:
                 continue
@@ -100,8 +108,8 @@ def comparison(
 
 
 def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
-    """Draw a :func:`comparison`: ▼ by a number that the recommended detector's is above by more than the
-    interval, ▲ by one that is above it."""
+    """Draw a :func:`comparison` of one dataset or several: ▼ by a number that the recommended detector's is
+    above by more than the interval, ▲ by one that is above it."""
     titles = METRICS | VEHICLE
     lines: dict[str, dict[str, Any]] = {}
     for row in frame.itertuples(index=False):
@@ -113,8 +121,43 @@ def comparison_table(frame: pd.DataFrame, caption: str, name: str) -> HTML:
                 f"recommended: {spread_text(row.ahead, row.ahead_half, '+.2f')} on the same {row.seeds} seeds"
             )
         text = spread_text(row.mean, row.half, ".1f") + mark
-        line[titles[row.level, row.metric]] = Cell(text, row.detector == "recommended", said)
+        of = f"{dataset_title(row.dataset).split()[0]} " * (frame["dataset"].nunique() > 1)
+        line[of + titles[row.level, row.metric]] = Cell(text, row.detector == "recommended", said)
     return table(pd.DataFrame(lines.values()), caption, name, data=frame)
+
+
+def decided(frame: pd.DataFrame) -> str:
+    """Where the recommended detector of a :func:`comparison` is above all others by more than the interval,
+    and against which it is not, in words."""
+    others = frame[frame["detector"] != "recommended"]
+    parts = []
+    for (dataset, *metric), rows in others.groupby(["dataset", "level", "metric"], sort=False):
+        column = f"{metric[0]} {metric[1].upper()} on {dataset_title(dataset).split()[0]}"
+        ties = ", ".join(rows.loc[~rows["above"] & ~rows["below"], "detector"])
+        worse = ", ".join(rows.loc[rows["below"], "detector"])
+        said = [f"not decided against {ties}"] * bool(ties) + [f"below {worse}"] * bool(worse)
+        parts.append(f"{' and '.join(said) or 'above all others'} in {column}")
+    return "; ".join(parts)
+
+
+def front_figure(frame: pd.DataFrame) -> tuple[Figure, str]:
+    """The detectors of a :func:`comparison` with their intervals, a panel for each metric; and in words."""
+    names, said = list(dict.fromkeys(frame["detector"])), []
+    columns = list(frame.groupby(["level", "metric"], sort=False))
+    with plt.rc_context(STYLE):
+        figure, axes = panels([f"{METRICS[metric]}, %" for metric, _ in columns], 2, 1.9, sharex=False)
+        for axis, (metric, rows) in zip(axes, columns, strict=True):
+            for number, (dataset, found) in enumerate(rows.groupby("dataset", sort=False)):
+                y = [names.index(name) + 0.24 * number - 0.12 for name in found["detector"]]
+                look = {"fmt": "os"[number], "ms": 5, "lw": 1.3, "capsize": 2, "color": COLOURS[number]}
+                axis.errorbar(found["mean"], y, xerr=found["half"], label=dataset_title(dataset), **look)
+                listed = ", ".join(f"{row.detector} {row.mean:.1f}" for row in found.itertuples())
+                said.append(f"{METRICS[metric]} on {dataset_title(dataset)}: {listed}.")
+            axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
+            axis.set_ylim(len(names) - 0.5, -0.5)
+            axis.set_xlim(max(0, axis.get_xlim()[0]), min(100.5, axis.get_xlim()[1]))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure, " ".join(said)
 
 
 def rivals(scores: pd.DataFrame, datasets: Iterable[str]) -> dict[str, Who]:

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 
 from padim_ace.paper.detectors import EXAMPLES
+from padim_ace.report.html_tables import csv_link
 from padim_ace.report.titles import detector_title
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -61,9 +62,11 @@ def svg(figure: Figure, alt: str) -> str:
     return text.replace("<svg", f'<svg role="img" style="{size}" aria-label="{html.escape(alt)}"', 1)
 
 
-def show(figure: Figure, alt: str, caption: str = "") -> HTML:
-    """Show a figure in a notebook or a page of the book: vector, zoomable, with its alternative text."""
+def show(figure: Figure, alt: str, caption: str = "", data: pd.DataFrame | None = None) -> HTML:
+    """Show a figure in a notebook or a page of the book: vector, zoomable, with its alternative text;
+    ``data`` are offered as a CSV file."""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    below += "" if data is None else csv_link(data, "figure")
     return HTML(f'<figure class="drawn">{svg(figure, alt)}{below}</figure>')
 
 

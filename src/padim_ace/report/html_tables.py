@@ -67,15 +67,20 @@ def table(
     styler.set_td_classes(body.map(lambda cell: cell.kind))
     styler.set_tooltips(body.map(lambda cell: html.escape(cell.title)), as_title_attribute=True)
     plain = frame.map(lambda value: value.text if isinstance(value, Cell) else value)
-    rows = (plain if data is None else data).to_csv(index=False, lineterminator="\n")
     listed = "".join(f"<li>{Cell(note)}</li>" for note in dict.fromkeys(notes))
+    listed = f'<ul class="table-notes">{listed}</ul>' if listed else ""
     return HTML(
         f'<figure class="results-table"><figcaption>{caption}</figcaption>'
         f'<div class="table-scroll" tabindex="0" role="region" aria-label="{html.escape(name)}">'
-        f'{styler.to_html()}</div><div class="table-notes"><a class="csv" download="{name}.csv" '
-        f'href="data:text/csv;base64,{base64.b64encode(rows.encode()).decode()}">Download as CSV</a>'
-        f"{f'<ul>{listed}</ul>' if listed else ''}</div></figure>"
+        f"{styler.to_html()}</div>{listed}{csv_link(plain if data is None else data, name)}</figure>"
     )
+
+
+def csv_link(frame: pd.DataFrame, name: str) -> str:
+    """What stands below a table or figure: its data as a CSV file; the page adds the lines that made it."""
+    rows = base64.b64encode(frame.to_csv(index=False, lineterminator="\n").encode()).decode()
+    data = f"data:text/csv;base64,{rows}"
+    return f'<p class="made-by"><a class="csv" download="{name}.csv" href="{data}">CSV</a></p>'
 
 
 def _cell(value: Any, form: str) -> Cell:

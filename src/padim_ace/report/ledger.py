@@ -9,13 +9,13 @@ from typing import Any, get_args
 import pandas as pd
 from IPython.display import HTML
 
-from padim_ace.detect.detector import PADIM, RECOMMENDED, UNSUPERVISED, Detector
+from data_prep.datasets import DATASETS
+from padim_ace.detect.detector import PADIM, Detector
 from padim_ace.detect.registry import COVARIANCES
-from padim_ace.experiment.baselines import BASELINES
 from padim_ace.experiment.results import read_json
 from padim_ace.paper import published as paper
 from padim_ace.report.html_tables import Cell, sources_text, table
-from padim_ace.report.summary import select, spread_text, summarise
+from padim_ace.report.summary import select, spread_text
 from padim_ace.report.tables import WITHIN, difference_cell, judgement, row_of
 from padim_ace.report.titles import backbone_title
 
@@ -89,6 +89,14 @@ def ledger(
     return pd.DataFrame(rows)
 
 
+def counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """How many numbers of a :func:`ledger` have each verdict, a row for each table and dataset."""
+    words = frame.groupby(["table", "dataset"])["verdict"].value_counts().unstack(fill_value=0)
+    words = words.reindex(columns=get_args(paper.Word), fill_value=0)
+    words.index = pd.Index([f"{n}, {dataset.upper()}" for n, dataset in words.index], name="Table")
+    return words.rename(columns=str.capitalize).reset_index()
+
+
 def draw(frame: pd.DataFrame) -> HTML:
     """Draw a :func:`ledger`; its reasons are lettered below it."""
     letters: dict[str, str] = {}
@@ -119,40 +127,13 @@ def draw(frame: pd.DataFrame) -> HTML:
 
 
 def numbers(published: pd.DataFrame, scores: pd.DataFrame, results: Path | str) -> dict[str, str]:
-    """The numbers that the book's prose names, by name, so that none is typed.
-
-    ``paper_<dataset>_<model>_<level>`` are Table 1's. ``ours_<dataset>_<detector>_<level>``, of PaDiM
-    (``padim``) and PaDiM-ACE in each reading (``padim_ace_<reading>``), are by the paper's protocol. SSDD as
-    the paper prepared it is ``ssdd_kmeans``. ``scenes_<dataset>_<detector>_<level>_<metric>`` are with scenes
-    apart, of these, the recommended detector (``recommended``), that without anomalous images
-    (``unsupervised``), and the baselines.
-    Provenance in the folder ``results`` says what made them (``sources``) from how many images of HRSID.
-    """
-    named = {}
-    for cell in published[published["table"] == 1].itertuples(index=False):
-        named[f"paper_{cell.dataset}_{cell.model}_{cell.level}"] = spread_text(cell.mean, cell.std)
-    ours = {"padim": PADIM} | {
-        f"padim_ace_{convention}": Detector(convention=convention) for convention in paper.READING_TITLES
-    }
-    for dataset in ("mstar", "ssdd_kmeans", "ssdd", "hrsid"):
-        for name, detector in ours.items():
-            for level in ("image", "pixel"):
-                at = {"dataset": dataset, "backbone": paper.BACKBONE, "level": level, "metric": "auroc"}
-                values = summarise(select(scores, protocol="paper", **at, **detector.row()))
-                text = spread_text(values.mean, values.std) if values.seeds else "not run"
-                named[f"ours_{dataset}_{name}_{level}"] = text
-    own: dict[str, Detector | str] = {"recommended": RECOMMENDED, "unsupervised": UNSUPERVISED, **ours}
-    apart = scores[scores["protocol"] == "scenes"]
-    for name, judged in (own | {name: name for name in BASELINES}).items():
-        backbone = paper.BACKBONE if isinstance(judged, Detector) else BASELINES[judged].backbone
-        rows = apart.merge(pd.DataFrame([{"backbone": backbone, **row_of(judged)}]))
-        for (dataset, level, metric), values in rows.groupby(["dataset", "level", "metric"])["value"]:
-            found = summarise(100 * values)
-            named[f"scenes_{dataset}_{name}_{level}_{metric}"] = spread_text(found.mean, found.half, ".1f")
+    """The numbers that the book's prose names, by name, so that none is typed: how many of the paper's have
+    which verdict, what the provenance in the folder ``results`` says of what made ours, and the licences."""
     verdicts = ledger(published, scores)["verdict"]
-    for word in get_args(paper.Word):
-        named[f"count_{word.replace(' ', '_')}"] = str((verdicts == word).sum())
+    named = {
+        f"count_{word.replace(' ', '_')}": str((verdicts == word).sum()) for word in get_args(paper.Word)
+    }
     runs = read_json(Path(results) / "provenance.json")["runs"].values()
-    named |= {"margins": WITHIN, "sources": sources_text(runs)}
-    images = prepared_images(results).get("hrsid", "some")
-    return named | {"count_published": str(len(published)), "images_hrsid": str(images)}
+    named |= {"count_published": str(len(published)), "margins": WITHIN, "sources": sources_text(runs)}
+    named |= {f"images_{name}": str(count) for name, count in prepared_images(results).items()}
+    return named | {f"licence_{name}": dataset.licence for name, dataset in DATASETS.items()}

@@ -125,6 +125,13 @@ def compare(
     return frame.drop_duplicates(["label", "reading", "level"], ignore_index=True)
 
 
+def of_the_paper(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a :func:`compare` table that the paper has too, its detector as its program computes it,
+    without the reasons why some were not run."""
+    others = [title for name, title in paper.READING_TITLES.items() if name != "published"]
+    return frame[frame["paper_mean"].notna() & ~frame["reading"].isin(others)].assign(note="")
+
+
 def _published_cell(cells: pd.DataFrame, setting: Setting, where: Mapping[str, str]) -> Any:
     if cells.empty or where["dataset"] not in paper.IN_PAPER:
         return None
@@ -164,15 +171,13 @@ def _compared(
     }
 
 
-ALONE = (
-    "Mean ± standard deviation over the seeds, in percent; the highest mean of a column in bold. Hold the "
-    "pointer over a number for the 95 % interval of the mean; the CSV holds everything."
-)
 WITHIN = "±{image:g} points of image and ±{pixel:g} of pixel AUROC".format_map(paper.MARGINS)
-BESIDE = (
-    "The paper's are over three runs. A difference stands with its 90 % interval: ✓ it lies within "
-    f"{WITHIN}, ≠ it does not and excludes zero, ~ neither."
+LEGEND = (
+    "Mean ± standard deviation over the seeds, in percent (the paper's: over three runs); the highest mean "
+    "of a column in bold. Hold the pointer over a number for the 95 % interval of the mean. A difference "
+    f"stands with its 90 % interval: ✓ it lies within {WITHIN}, ≠ it does not and excludes zero, ~ neither."
 )
+"""What stands once on a page of tables."""
 MARKS = {"reproduced": "✓", "inconclusive": "~", "differs": "≠"}
 
 
@@ -199,8 +204,7 @@ def draw(frame: pd.DataFrame, caption: str, name: str, number: int = 0) -> HTML:
         for row in frame.itertuples(index=False)
         if row.note
     ]
-    legend = f"{ALONE} {BESIDE}" if frame["paper_mean"].notna().any() else ALONE
-    caption = f"<strong>{caption}.</strong> {legend}"
+    caption = f"<strong>{caption}</strong>"
     return table(pd.DataFrame(lines.values()), caption, name, notes=notes, data=frame)
 
 
