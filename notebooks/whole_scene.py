@@ -182,7 +182,9 @@ pixels = sum(score.size for score in maps("Learnt signature"))
 facts = scene.info(folder / "without.pt")
 rows = {"speed": f"{pixels / 1e6 / seconds:.2f} Mpx/s, all files written"}
 rows |= {
-    name: facts[name] for name in facts if name.startswith(("detector", "a score", "scale", "normal", "pfa"))
+    name: facts[name]
+    for name in facts
+    if name.startswith(("detector", "a score", "scale", "normal patches", "pfa"))
 }
 html_tables.table(
     pd.DataFrame(rows.items(), columns=["Without anomalous images", "here"]), "A model.", "scene_facts"
