@@ -97,7 +97,7 @@ def _amplitude(
     swell = np.cos(2 * np.pi * (row * round(size[0] / 40) / size[0] + column * round(size[1] / 25) / size[1]))
     power = np.exp(0.15 * swell) * gamma_texture(size, shape, 1.5, rng)
     coast = size[1] * (1 - land) + 0.02 * size[1] * gaussian_field((size[0], 1), (size[0] / 40, 0), rng)
-    ashore = column > coast
+    ashore = (column > coast) & (land > 0)
     soil = 1.5 * np.exp(0.35 * gaussian_field(size, 9, rng)) * gamma_texture(size, 2.5, 1.2, rng)
     power = np.where(ashore, soil, power)
     edge = np.maximum(border - SLANT * row, 0) * (border > 0)

@@ -25,8 +25,9 @@ from padim_ace.scene.writing import whole
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".npy", ".ntf", ".nitf", ".img", ".jp2", ".bmp")
 """The files that are taken of a folder."""
-CELL, EVERY = 4, 3
-"""Side of the squares of blocks that are kept together, in blocks. Of so many squares one is held out for
+CELL, EVERY = 16, 3
+"""Side of the squares of blocks that are kept together, in blocks: what lies nearer to fitted blocks than the
+network sees scores too low. Of so many squares one is held out for
 thresholds, and one that takes part in the fit is kept for signatures to be held against; or fewer."""
 KEPT = 32768
 """Blocks, about, that are kept at most for each of both: 1.7 kB for 16 patches."""

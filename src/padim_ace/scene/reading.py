@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy import ndimage
+from jaxtyping import Bool, Float
 
 from padim_ace.scene.place import Place, SceneError, rasterio
 from padim_ace.scene.scaling import Scaling
@@ -23,6 +22,8 @@ BLANK = 9
 """Side of the smallest square of zeros that is no data, in pixels: odd zeros are dark water."""
 MIRROR = 64
 """How far into an invalid area the valid pixels beside it are mirrored, in pixels."""
+ALONG = 40
+"""How far the mirrored pixels are moved along the border: to a network, what is symmetric is no sea."""
 GUARD = 8
 """How near to an invalid pixel no score is given, in pixels."""
 SAMPLE = 256
@@ -87,9 +88,9 @@ class Scene:
             self._raster.close()
 
     def read(self, rows: range, columns: range) -> tuple[Values, Valid]:
-        """Values (of complex numbers the magnitude), and which are valid; mirrored beyond the border."""
-        row, column = mirrored(rows, self.size[0]), mirrored(columns, self.size[1])
-        part = (slice(row.min(), row.max() + 1), slice(column.min(), column.max() + 1))
+        """Values (of complex numbers the magnitude), and which are valid: none is beyond the border."""
+        spans = list(zip((rows, columns), self.size, strict=True))
+        part = tuple(slice(max(span.start, 0), max(min(span.stop, n), 0)) for span, n in spans)
         if self._raster is None:
             values = self._array[self.band - 1][part]
             valid = np.ones(values.shape, bool)
@@ -97,32 +98,31 @@ class Scene:
             window = rasterio().windows.Window.from_slices(*part)
             values = self._raster.read(self.band, window=window)
             valid = self._raster.read_masks(self.band, window=window) != 0
-        index = np.ix_(row - row.min(), column - column.min())
-        values = (np.abs(values) if np.iscomplexobj(values) else values).astype(np.float32)[index]
-        valid = valid[index] & np.isfinite(values)
+        values = (np.abs(values) if np.iscomplexobj(values) else values).astype(np.float32)
+        valid &= np.isfinite(values)
         if (zero := values == 0).any():
-            opened = cv2.morphologyEx(
-                zero.astype(np.uint8), cv2.MORPH_OPEN, np.ones((BLANK, BLANK), np.uint8)
-            )
-            valid &= opened == 0
-        return values, valid
+            square = np.ones((BLANK, BLANK), np.uint8)
+            valid &= cv2.morphologyEx(zero.astype(np.uint8), cv2.MORPH_OPEN, square) == 0
+        beyond = [(p.start - s.start, s.stop - p.stop) for (s, _), p in zip(spans, part, strict=True)]
+        return np.pad(values, beyond), np.pad(valid, beyond)
 
     def window(self, rows: range, columns: range, scaling: Scaling) -> Window:
         """A window as the network sees it."""
         halo = BLANK + GUARD
         values, valid = self._wider(rows, columns, halo)
         if not valid.all():
-            halo += 2 * MIRROR
+            halo += 2 * (MIRROR + ALONG)
             values, valid = self._wider(rows, columns, halo)
         grey, scored = scaling(values), valid
         if not valid.all():
-            scored = cv2.erode(valid.astype(np.uint8), np.ones((2 * GUARD + 1,) * 2, np.uint8)) > 0
+            row, column = (np.arange(span.start - halo, span.stop + halo) for span in (rows, columns))
+            inside = (row >= 0) & (row < self.size[0]), (column >= 0) & (column < self.size[1])
+            scene, square = np.logical_and.outer(*inside), np.ones((2 * GUARD + 1,) * 2, np.uint8)
+            scored = scene & (cv2.erode((valid | ~scene).astype(np.uint8), square) > 0)
             grey, known = mirror(grey, valid)
             grey[~known] = scaling.middle
-        row, column = np.array(rows)[:, None], np.array(columns)
-        inside = (row >= 0) & (row < self.size[0]) & (column >= 0) & (column < self.size[1])
         inner = slice(halo, -halo)
-        return Window(np.ascontiguousarray(grey[inner, inner]), inside & scored[inner, inner])
+        return Window(np.ascontiguousarray(grey[inner, inner]), scored[inner, inner])
 
     def _wider(self, rows: range, columns: range, halo: int) -> tuple[Values, Valid]:
         return self.read(*(range(span.start - halo, span.stop + halo) for span in (rows, columns)))
@@ -150,22 +150,26 @@ class Scene:
         return np.concatenate(found)
 
 
-def mirrored(span: range, length: int) -> Int[np.ndarray, " place"]:
-    """Places of a line of ``length`` pixels that is mirrored at both ends, as often as it takes."""
-    period = max(2 * (length - 1), 1)
-    place = np.abs(np.arange(span.start, span.stop)) % period
-    return np.where(place >= length, period - place, place)
-
-
 def mirror(values: Values, valid: Valid) -> tuple[Values, Valid]:
-    """Valid pixels mirrored into invalid areas, at the nearest of them, :data:`MIRROR` px deep.
+    """Valid pixels mirrored into invalid areas, along rows, then along columns, :data:`MIRROR` px deep.
 
     A border then looks to the network as the sea before it does. Returns the values, and which are known.
     """
-    if not valid.any():
-        return values, valid
-    distance, nearest = ndimage.distance_transform_edt(~valid, return_indices=True)
-    source = 2 * nearest - np.indices(valid.shape, np.int32)
-    source = source.clip(0, np.array(valid.shape)[:, None, None] - 1)
-    source = np.where(valid[tuple(source)], source, nearest)
-    return values[tuple(source)], distance <= MIRROR
+    values, known = _mirror_rows(values, valid)
+    values, known = _mirror_rows(values.T, known.T)
+    return values.T, known.T
+
+
+def _mirror_rows(values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, (height, length) = values.copy(), values.shape
+    place = np.arange(length, dtype=np.int32)
+    before = np.maximum.accumulate(np.where(valid, place, -length), 1)
+    after = np.minimum.accumulate(np.where(valid, place, 2 * length)[:, ::-1], 1)[:, ::-1]
+    nearest = np.where(place - before <= after - place, before, after)
+    filled = ~valid & (np.abs(place - nearest) <= MIRROR)
+    row, column = np.nonzero(filled)
+    edge = nearest[row, column]
+    source, beside = np.clip(2 * edge - column, 0, length - 1), np.minimum(row + ALONG, height - 1)
+    beside = np.where(valid[beside, source], beside, row)
+    values[row, column] = values[beside, np.where(valid[beside, source], source, edge)]
+    return values, valid | filled
