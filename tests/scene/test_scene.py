@@ -189,7 +189,8 @@ def test_what_is_false_is_as_often_as_asked(folder, model, tmp_path):
     scene.detect(model, tmp_path / "other.tif", tmp_path, threshold=1e9)
     with rasterio.open(tmp_path / "other.score.tif") as out:
         score = out.read(1)[::4, ::4]
-    for rate, factor in ((1e-2, 2), (1e-3, 4)):  # of the 65 patches of the lower rate most are neighbours
+    # the lower threshold rests on 20 of the 20,480 held-out patches, and most of these are neighbours
+    for rate, factor in ((1e-2, 2), (1e-3, 8)):
         assert rate / factor < (score > model.tail.threshold(rate)).mean() < factor * rate
 
 
