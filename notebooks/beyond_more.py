@@ -31,6 +31,7 @@ few, validation = (
     read_csv(folder / f"{name}.csv").query("backbone == @backbone").astype({"value": float, "seed": int})
     for name in ("supervision", "validation")
 )
+few = few.astype({"images": int})
 datasets = ["ssdd", "hrsid", "mstar"]
 shown = [(beyond.COMPARED, dataset, beyond.METRICS, dataset_title(dataset)) for dataset in datasets]
 for who, dataset, metrics, title in [

@@ -59,7 +59,7 @@ Markdown(
     f"**Few do.** Of {len(numbers)} numbers {found.get('reproduced', 0)} are reproduced, {found.get('differs', 0)} differ, "
     f"{found.get('inconclusive', 0)} can't be decided, for three runs of the paper leave wide intervals, and {found.get('not run', 0)} "
     f"could not be run. Those of HRSID rest on {images.get('hrsid', 'some')} of the release's {HRSID_IMAGES:,} images and say "
-    "little. The [ledger](#the-ledger) has every number with what would decide it."
+    "little. The ledger has every number with what would decide it."
 )
 
 # %% [markdown]

@@ -71,7 +71,7 @@ BAD = [
     ({"channels": "radar"}, "channels: expected one of network, sar, .*, found 'radar'"),
     ({"smoothing": 33}, "smoothing: expected 0 to 32 pixels, found 33"),
     ({"precision": "float16"}, "precision: expected one of float32, bfloat16, found 'float16'"),
-    ({"pre_trained": True, "weights": "net"}, "weights source: expected auto, folder.*, found 'net'"),
+    ({"pre_trained": True, "weights": "net"}, "weights source: expected one of auto, folder.*, found 'net'"),
     (
         {
             "signature": "lace",

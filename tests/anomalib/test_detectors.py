@@ -230,7 +230,7 @@ def test_memory_of_a_fit_does_not_grow_with_the_images():
     for _ in range(3):
         module.update(torch.rand(4, 3, *SIZE))
         state = module.moments.state()
-        tensors = [*state["total"], *state["products"]["own"], *state["products"]["cross"]]
+        tensors = [*state["_total"], *state["_products"]["own"], *state["_products"]["cross"]]
         sizes.append(sum(tensor.numel() for tensor in tensors))
     assert module.moments.count == 12 and len(set(sizes)) == 1
 

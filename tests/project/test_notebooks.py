@@ -102,7 +102,7 @@ MADE = {
 def test_the_notebooks_that_make_the_results_run_with_their_defaults_from_any_folder(tmp_path):
     assert {path.stem for path in NOTEBOOKS} == {*MADE, *ON_COMMITTED_RESULTS}
     root = tmp_path / "checkout"
-    for name in ("src", "data_prep", "notebooks", "book"):
+    for name in ("src", "data_prep", "notebooks", "book", "results"):
         ignored = shutil.ignore_patterns("_build", "*.ipynb", "__pycache__")
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
     for name in ("pyproject.toml", "constraints.txt"):

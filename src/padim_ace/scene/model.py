@@ -43,7 +43,7 @@ class Options(NamedTuple):
     features: int = 100
     seed: int = 0
     zoom: int = 1
-    """How much scenes are enlarged before the network: 2 for targets of a few pixels."""
+    """The factor by which scenes are enlarged before the network; 2 suits targets of a few pixels."""
     channels: str = "sar"
     """``network`` leaves out the SAR channels, as PaDiM does."""
 
@@ -156,7 +156,7 @@ class SceneModel:
 
     @property
     def features(self) -> list[int]:
-        """How many features each stage has, coarse to fine: the network's, and the SAR channels."""
+        """The number of features of each stage, from coarse to fine; the finest has the SAR channels too."""
         *coarse, fine = (len(stage) for stage in self.subset.stages)
         return [*coarse, fine + sum(SAR_CHANNELS[kind] for kind in CHANNELS[self.options.channels])]
 
